@@ -1,0 +1,10 @@
+//! Floor 1: the words and laws of the domain.
+//!
+//! *Secret kept:* how keys, versions, sequencers, digests and stamps compare. *May touch:* nothing but its arguments.
+//! *Must not know:* any SDK, the ledger, the clock. Every type here is plain data that any other room may hold.
+
+pub mod digest;
+pub mod fault;
+pub mod job;
+pub mod object;
+pub mod stamp;

@@ -1,4 +1,47 @@
 //! `repl` keeps a second S3 bucket, in another region, account or store, equal to a first one, and proves it.
+//!
+//! # The house
+//!
+//! ```text
+//! main ─▶ cli ─▶ config                          floor 7–5   people, files, signals
+//! engine                                         floor 4      the moving parts
+//! watch   aws                                    floor 3      what is measured │ adapters
+//! ledger  plan  ports                            floor 2      durable truth │ pure decisions │ what we ask of the world
+//! model                                          floor 1      words and laws of the domain
+//! ```
+//!
+//! Arrows go down only; `tests/house.rs` reads the imports and fails on a broken one. `engine` never names `aws`;
+//! nobody names `cli` or `config` but `cli` and `main`.
+//!
+//! # One way through
+//!
+//! ```text
+//! SQS body ──aws::notification──▶ Change ──plan::route──▶ Job ──ledger.admit (one fsync)──▶ Admitted ⇒ delete from SQS
+//! ledger.claim ▶ Claim ──engine::replicate──▶ plan::decide ──engine::transfer──▶ Landed ──ledger.settle──▶ Settled
+//! ```
+//!
+//! Each name is a type that consumes the one before. A decision is never stored: facts age. `plan` is pure, total and
+//! idempotent, so crashes, retries, duplicates and disorder all become "decide again". Dropping a `Claim` means "still
+//! to do".
+//!
+//! # Promises
+//!
+//! P1 nothing acknowledged is lost · P2 once in effect · P3 order · P4 the bucket is the truth · P5 verified before
+//! done · P6 everything comes along · P7 right key · P8 unknown is said · P9 failures park, they do not block ·
+//! P10 bounded · P12 bad input is answered. Tests name the promise that they try to break.
+//!
+//! # Glossary
+//!
+//! *Change*: what an event tells. *Job*: one change for one target. *Claim*: the right to work on a job. *Lane*: the
+//! exclusive right to one target key. *Stamp*: provenance in a replica's user metadata. *Parked*: waiting for its cause
+//! to be mended. *Quarantine*: messages that cannot be understood. *Settled*: done, one way or another.
+
+pub mod cli;
+pub mod config;
+pub mod aws;
+pub mod engine;
+pub mod ledger;
 pub mod model;
 pub mod plan;
 pub mod ports;
+pub mod watch;

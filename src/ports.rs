@@ -460,6 +460,8 @@ pub trait World: Send + Sync + 'static {
     type Store: ObjectStore;
     /// The queue's kind.
     type Queue: ChangeQueue;
+    /// The key services' kind.
+    type Keys: KeyService;
     /// The clock's kind.
     type Clock: Clock;
 
@@ -469,6 +471,8 @@ pub trait World: Send + Sync + 'static {
     fn target(&self, id: &crate::model::object::TargetId) -> Option<&Self::Store>;
     /// The queue, where one is configured.
     fn queue(&self) -> Option<&Self::Queue>;
+    /// The KMS that holds that target's keys; `None` where the target's store has none.
+    fn keys(&self, id: &crate::model::object::TargetId) -> Option<&Self::Keys>;
     /// The clock.
     fn clock(&self) -> &Self::Clock;
 }

@@ -51,16 +51,21 @@ impl Stamp {
     /// Writes the stamp into user metadata if all of it then still fits S3's limit; says whether it did.
     pub fn write(&self, metadata: &mut BTreeMap<String, String>) -> bool {
         let mut stamped = metadata.clone();
-        stamped.insert(VERSION.to_owned(), self.version.as_str().to_owned());
-        stamped.insert(ETAG.to_owned(), self.etag.as_str().to_owned());
-        stamped.insert(MODIFIED.to_owned(), self.modified.rfc3339());
-        stamped.insert(ORIGIN.to_owned(), self.origin.clone());
+        self.put(&mut stamped);
         let size: usize = stamped.iter().map(|(name, value)| name.len() + value.len()).sum();
         let fits = size <= USER_METADATA_LIMIT;
         if fits {
             *metadata = stamped;
         }
         fits
+    }
+
+    /// Puts the stamp into metadata without asking whether it fits.
+    pub fn put(&self, metadata: &mut BTreeMap<String, String>) {
+        metadata.insert(VERSION.to_owned(), self.version.as_str().to_owned());
+        metadata.insert(ETAG.to_owned(), self.etag.as_str().to_owned());
+        metadata.insert(MODIFIED.to_owned(), self.modified.rfc3339());
+        metadata.insert(ORIGIN.to_owned(), self.origin.clone());
     }
 
     /// Takes every stamp entry out, to compare what the user wrote.

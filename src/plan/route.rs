@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use crate::model::object::{RuleId, Tags, TargetId};
+use crate::model::job::{Change, ChangeKind, Job};
+use crate::model::object::{Key, RuleId, Tags, TargetId};
+use crate::ports::Ignored;
 
 /// How much of an object's past a rule brings along.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,3 +49,147 @@ pub struct Rule {
     /// Whether replicas carry the stamp.
     pub stamp: bool,
 }
+
+/// S3 keys have at most 1,024 bytes (aws-semantics, S3 naming rules).
+pub const MAX_KEY_BYTES: usize = 1024;
+
+impl Rule {
+    /// The key that a source key gets at the target.
+    #[must_use]
+    pub fn target_key(&self, key: &Key) -> Key {
+        if self.target_prefix.is_empty() { key.clone() } else { Key::new(format!("{}{key}", self.target_prefix)) }
+    }
+
+    /// The target KMS key for an object that the source encrypts under `source_key`.
+    #[must_use]
+    pub fn kms_key_for(&self, source_key: Option<&str>) -> Option<&str> {
+        source_key.and_then(|arn| self.kms_map.get(arn)).or(self.kms_key.as_ref()).map(String::as_str)
+    }
+
+    fn claims(&self, target: &TargetId, key: &Key) -> bool {
+        self.enabled && self.target == *target && key.as_str().starts_with(&self.prefix)
+    }
+
+    fn wants(&self, tags: &Tags) -> bool {
+        self.tags.iter().all(|(name, value)| tags.get(name) == Some(value))
+    }
+}
+
+/// Where one change leads.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Routing {
+    /// One job per target that a rule sends it to.
+    pub jobs: Vec<Job>,
+    /// Why it leads nowhere, where it does not.
+    pub ignored: Vec<Ignored>,
+}
+
+/// Sends a change to every target whose rules claim it. Rules with tags claim by prefix here; [`choose`] decides again
+/// when the object's tags are known.
+#[must_use]
+pub fn route(rules: &[Rule], change: &Change) -> Routing {
+    let mut routing = Routing::default();
+    for target in targets(rules) {
+        let tags_may_match = change.kind != ChangeKind::DeleteMarker;
+        let Some(rule) = by_priority(rules, target, &change.key).find(|rule| tags_may_match || rule.tags.is_empty())
+        else {
+            continue;
+        };
+        if change.kind == ChangeKind::DeleteMarker && !rule.delete_markers {
+            routing.ignored.push(ignored(change, format!("rule {:?} does not replicate delete markers", rule.id)));
+        } else {
+            routing.jobs.push(job(rule, change));
+        }
+    }
+    if routing.jobs.is_empty() && routing.ignored.is_empty() {
+        routing.ignored.push(ignored(change, unclaimed(rules, &change.key)));
+    }
+    routing
+}
+
+/// Which rule holds for an object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Choice<'r> {
+    /// This one.
+    Rule(&'r Rule),
+    /// It depends on the object's tags.
+    NeedsTags,
+    /// None, and why.
+    Nothing(String),
+}
+
+/// The rule that holds for a key at one target, given the object's tags where they are known.
+#[must_use]
+pub fn choose<'r>(rules: &'r [Rule], target: &TargetId, key: &Key, tags: Option<&Tags>) -> Choice<'r> {
+    for rule in by_priority(rules, target, key) {
+        if rule.tags.is_empty() {
+            return Choice::Rule(rule);
+        }
+        match tags {
+            None => return Choice::NeedsTags,
+            Some(tags) if rule.wants(tags) => return Choice::Rule(rule),
+            Some(_) => {}
+        }
+    }
+    if tags.is_some() && by_priority(rules, target, key).next().is_some() {
+        return Choice::Nothing("the object does not have the tags that its rules ask for".to_owned());
+    }
+    Choice::Nothing(unclaimed(rules, key))
+}
+
+/// The rule that holds for a delete marker, which has no tags: rules with tags never replicate markers, as native.
+#[must_use]
+pub fn choose_for_marker<'r>(rules: &'r [Rule], target: &TargetId, key: &Key) -> Choice<'r> {
+    match by_priority(rules, target, key).find(|rule| rule.tags.is_empty()) {
+        Some(rule) if rule.delete_markers => Choice::Rule(rule),
+        Some(rule) => Choice::Nothing(format!("rule {:?} does not replicate delete markers", rule.id)),
+        None => Choice::Nothing(unclaimed(rules, key)),
+    }
+}
+
+/// The configured targets, each once, in the order of the rules.
+pub fn targets(rules: &[Rule]) -> Vec<&TargetId> {
+    let mut found: Vec<&TargetId> = Vec::new();
+    for rule in rules {
+        if !found.contains(&&rule.target) {
+            found.push(&rule.target);
+        }
+    }
+    found
+}
+
+fn by_priority<'r>(rules: &'r [Rule], target: &TargetId, key: &Key) -> impl Iterator<Item = &'r Rule> {
+    let mut claiming: Vec<&Rule> = rules.iter().filter(|rule| rule.claims(target, key)).collect();
+    claiming.sort_by_key(|rule| std::cmp::Reverse(rule.priority));
+    claiming.into_iter()
+}
+
+fn job(rule: &Rule, change: &Change) -> Job {
+    Job {
+        target: rule.target.clone(),
+        rule: rule.id.clone(),
+        key: change.key.clone(),
+        target_key: rule.target_key(&change.key),
+        kind: change.kind,
+        version: change.version.clone(),
+        sequencer: change.sequencer.clone(),
+        etag: change.etag.clone(),
+        size: change.size,
+        changed: change.changed,
+        origin: change.origin,
+    }
+}
+
+fn ignored(change: &Change, reason: String) -> Ignored {
+    Ignored { key: Some(change.key.clone()), version: change.version.clone(), reason }
+}
+
+fn unclaimed(rules: &[Rule], key: &Key) -> String {
+    match rules.iter().find(|rule| !rule.enabled && key.as_str().starts_with(&rule.prefix)) {
+        Some(rule) => format!("rule {:?} matches the key but is disabled", rule.id),
+        None => "no rule has a prefix that the key begins with".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,71 @@
+//! What can be typed.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{ArgAction, Parser, Subcommand};
+
+use crate::config::units;
+
+/// Keeps a second S3 bucket, in another region, account or store, equal to a first one, and proves it.
+#[derive(Debug, Parser)]
+#[command(name = "repl", version, max_term_width = 110)]
+pub struct Args {
+    /// The config file [default: repl.toml, then /etc/repl/repl.toml]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(super) config: Option<PathBuf>,
+    /// Says more in the log; twice: everything
+    #[arg(short, long, global = true, action = ArgAction::Count)]
+    pub(super) verbose: u8,
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+impl Args {
+    /// Reads the process's command line; on a mistake it says what is wrong and exits with 2.
+    #[must_use]
+    pub fn from_command_line() -> Self {
+        Self::parse()
+    }
+
+    /// How much to log.
+    #[must_use]
+    pub fn log_level(&self) -> &'static str {
+        match self.verbose {
+            0 => "info",
+            1 => "debug",
+            2.. => "trace",
+        }
+    }
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Replicates continuously what the queue tells
+    #[command(after_help = "Examples:\n  repl run --config /etc/repl/repl.toml\n  repl run --until-idle=5s     from cron: works the queue off, then ends with 0 (1 if something is parked)")]
+    Run(Run),
+    /// Tells what is going on: from the running worker, or from its ledger
+    #[command(after_help = "Examples:\n  repl status\n  repl status --json | jq .pending.oldest_age_seconds")]
+    Status(Status),
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Run {
+    /// Ends once queue and ledger have been empty this long
+    #[arg(long, value_name = "TIME", num_args = 0..=1, require_equals = true, default_missing_value = "5s", value_parser = duration)]
+    pub(super) until_idle: Option<Duration>,
+    /// Reports the end of the run as one JSON object on stdout
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Status {
+    /// One JSON object on stdout
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    units::parse_duration(text)
+}

@@ -1,0 +1,119 @@
+//! Floor 7: the face. One file per command; the only room, with `main`, that knows everybody.
+//!
+//! *Secret kept:* how a command line becomes settings, and an outcome an exit code. *May touch:* files, terminal,
+//! signals, environment. *Must not know:* how anything is done.
+
+mod args;
+mod run;
+mod socket;
+mod status;
+mod world;
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use crate::config::{self, Config};
+use crate::model::fault::Fault;
+
+pub use args::Args;
+use args::Command;
+
+/// How a command ended (DESIGN 2.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// Done.
+    Done,
+    /// Ran, but something differs or failed and is recorded.
+    Differs,
+    /// Bad usage or bad config.
+    Usage,
+    /// Had to stop: disk, credentials, ledger.
+    Stopped,
+    /// Interrupted.
+    Interrupted,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(match exit {
+            Exit::Done => 0,
+            Exit::Differs => 1,
+            Exit::Usage => 2,
+            Exit::Stopped => 3,
+            Exit::Interrupted => 130,
+        })
+    }
+}
+
+/// Why a command could not be carried out, as a person reads it, with the exit code that belongs to it.
+#[derive(Debug)]
+pub struct Failure {
+    exit: Exit,
+    message: String,
+}
+
+impl Failure {
+    fn usage(message: impl Into<String>) -> Self {
+        Self { exit: Exit::Usage, message: message.into() }
+    }
+
+    fn stopped(message: impl Into<String>) -> Self {
+        Self { exit: Exit::Stopped, message: message.into() }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl From<Fault> for Failure {
+    fn from(fault: Fault) -> Self {
+        Self::stopped(fault.to_string())
+    }
+}
+
+/// Carries a command line out.
+#[must_use]
+pub fn main(args: &Args) -> ExitCode {
+    let ended = runtime().and_then(|runtime| runtime.block_on(carry_out(args)));
+    match ended {
+        Ok(exit) => exit.into(),
+        Err(failure) => {
+            eprintln!("repl: {failure}");
+            failure.exit.into()
+        }
+    }
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::stopped(format!("could not start: {error}")))
+}
+
+async fn carry_out(args: &Args) -> Result<Exit, Failure> {
+    let config = load(args.config.as_deref())?;
+    match &args.command {
+        Command::Run(run) => run::run(&config, run).await,
+        Command::Status(status) => status::status(&config, status).await,
+    }
+}
+
+/// Where the config is looked for when none is named (DESIGN 2.1).
+const USUAL_PLACES: [&str; 2] = ["repl.toml", "/etc/repl/repl.toml"];
+
+fn load(named: Option<&Path>) -> Result<Config, Failure> {
+    let usual = || USUAL_PLACES.iter().map(PathBuf::from).find(|place| place.exists());
+    let Some(path) = named.map(Path::to_path_buf).or_else(usual) else {
+        let places = USUAL_PLACES.join(" or ");
+        return Err(Failure::usage(format!("there is no {places}: name a config file with --config FILE")));
+    };
+    let name = path.display().to_string();
+    let text = std::fs::read_to_string(&path)
+        .map_err(|error| Failure::usage(format!("could not read the config file {name}: {error}")))?;
+    config::parse(&text, &name).map_err(|errors| Failure::usage(format!("the config file has errors\n{errors}")))
+}

@@ -1,0 +1,252 @@
+//! `repl status`: what is going on, and how sure that is (P8).
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::config::Config;
+use crate::engine::Phase;
+use crate::ledger::{Control, Ledger, Totals};
+use crate::model::object::Timestamp;
+use crate::ports::{Clock, World};
+use crate::watch::pulse::Snapshot;
+
+use super::run::Worker;
+use super::world::SystemClock;
+use super::{Exit, Failure, args, socket};
+
+/// How old the last empty receive may be for "caught up": three long polls.
+const FRESH: Duration = Duration::from_secs(60);
+
+/// The state of things at one moment, as the documented JSON object.
+#[derive(Debug)]
+pub(super) struct Report(Value);
+
+impl Report {
+    /// Of a running worker.
+    pub(super) async fn of_worker(worker: &Worker) -> Result<Self, Failure> {
+        let now = worker.world.clock().now();
+        let control = worker.ledger.control()?;
+        let phase = *worker.phase.borrow();
+        let snapshot = worker.pulse.snapshot();
+        let facts = Facts { config: &worker.config, ledger: &worker.ledger, control, snapshot: Some(&snapshot), now };
+        let state = match phase {
+            Phase::Run if facts.paused() => "paused",
+            Phase::Run => "running",
+            Phase::Drain | Phase::Halt => "draining",
+        };
+        let mut report = facts.report(state)?;
+        report["bytes_in_flight"] = json!(worker.engine.bytes_in_flight());
+        Ok(Self(report))
+    }
+
+    /// Of a ledger that nobody works on.
+    fn of_ledger(config: &Config, ledger: &Ledger) -> Result<Self, Failure> {
+        let now = SystemClock.now();
+        let control = ledger.control()?;
+        Ok(Self(Facts { config, ledger, control, snapshot: None, now }.report("stopped")?))
+    }
+
+    /// When nothing can be known.
+    fn unknown(config: &Config) -> Self {
+        let rules: Vec<Value> = config.rules.iter().map(|rule| rule_report(rule, None)).collect();
+        Self(json!({
+            "state": "unknown",
+            "caught_up": null,
+            "pending": {"operations": null, "bytes": null, "oldest_age_seconds": null},
+            "failed": null,
+            "replicated": {"operations": null, "bytes": null},
+            "latency_seconds": {"p50": null, "p99": null, "max": null},
+            "queue": {"visible": null, "in_flight": null},
+            "rules": rules,
+        }))
+    }
+
+    /// The object itself.
+    pub(super) fn value(self) -> Value {
+        self.0
+    }
+
+    /// As one line.
+    pub(super) fn json(&self) -> String {
+        self.0.to_string()
+    }
+
+    /// Whether something failed and is recorded.
+    pub(super) fn differs(&self) -> bool {
+        ["failed", "quarantined"].iter().any(|name| self.0.get(name).and_then(Value::as_u64).unwrap_or(0) > 0)
+    }
+}
+
+struct Facts<'a> {
+    config: &'a Config,
+    ledger: &'a Ledger,
+    control: Control,
+    snapshot: Option<&'a Snapshot>,
+    now: Timestamp,
+}
+
+impl Facts<'_> {
+    fn paused(&self) -> bool {
+        self.control.paused && self.control.paused_until.is_none_or(|until| until > self.now)
+    }
+
+    fn report(&self, state: &str) -> Result<Value, Failure> {
+        let totals = self.ledger.totals();
+        let oldest = self.ledger.oldest_pending()?.map(|oldest| self.now.since(oldest).as_secs_f64());
+        let queue = self.snapshot.map(|snapshot| &snapshot.queue);
+        let caught_up = self.caught_up(&totals);
+        // Nothing pending is age zero only while the queue is known to hold nothing either.
+        let oldest = oldest.or_else(|| (caught_up == Some(true)).then_some(0.0));
+        let latency = |share: f64| self.snapshot.and_then(|snapshot| snapshot.latency.quantile(share)).map(seconds);
+        let depth = queue.and_then(|queue| queue.depth);
+        let rules: Vec<Value> = self.config.rules.iter().map(|rule| rule_report(rule, Some(&totals))).collect();
+        Ok(json!({
+            "state": state,
+            "caught_up": caught_up,
+            "pending": {
+                "operations": totals.pending.operations,
+                "bytes": totals.pending.bytes,
+                "oldest_age_seconds": oldest,
+            },
+            "failed": totals.parked.operations,
+            "replicated": {"operations": totals.replicated.operations, "bytes": totals.replicated.bytes},
+            "latency_seconds": {
+                "p50": latency(0.5),
+                "p99": latency(0.99),
+                "max": self.snapshot.and_then(|snapshot| snapshot.latency.max()).map(seconds),
+            },
+            "queue": {
+                "visible": depth.map(|depth| depth.visible),
+                "in_flight": depth.map(|depth| depth.in_flight),
+                "seen_empty": queue.and_then(|queue| queue.seen_empty).map(Timestamp::rfc3339),
+                "fault": queue.and_then(|queue| queue.fault.as_ref()).map(ToString::to_string),
+            },
+            "rules": rules,
+            "paused_until": self.control.paused_until.filter(|_| self.paused()).map(Timestamp::rfc3339),
+            "already_equal": totals.already_equal,
+            "superseded": totals.superseded,
+            "not_replicated": totals.not_replicated,
+            "quarantined": totals.quarantined,
+            "unstamped": totals.unstamped,
+            "unprovable": totals.unprovable,
+            "faults": self.faults(),
+            "ledger_bytes": self.ledger.size_on_disk()?,
+            "as_of": self.now.rfc3339(),
+        }))
+    }
+
+    /// `Some(true)` only when the queue was seen empty a moment ago and nothing is left; `None` when the queue is not
+    /// known (P8).
+    fn caught_up(&self, totals: &Totals) -> Option<bool> {
+        if totals.pending.operations > 0 || totals.parked.operations > 0 {
+            return Some(false);
+        }
+        let queue = &self.snapshot?.queue;
+        if queue.fault.is_some() {
+            return None;
+        }
+        let fresh = |time: Timestamp| self.now.since(time) <= FRESH;
+        match (queue.seen_empty, queue.depth) {
+            (_, Some(depth)) if depth.visible > 0 => Some(false),
+            (Some(seen), Some(_)) if fresh(seen) => Some(true),
+            (Some(_) | None, Some(_) | None) => None,
+        }
+    }
+
+    fn faults(&self) -> Value {
+        let Some(snapshot) = self.snapshot else { return Value::Null };
+        let faults = snapshot.faults.iter().map(|((kind, side), count)| {
+            json!({"kind": kind.name(), "side": side.name(), "count": count})
+        });
+        Value::Array(faults.collect())
+    }
+}
+
+fn rule_report(rule: &crate::plan::route::Rule, totals: Option<&Totals>) -> Value {
+    let of_rule = totals.map(|totals| totals.by_rule.get(&rule.id).cloned().unwrap_or_default());
+    json!({
+        "id": rule.id.as_str(),
+        "target": rule.target.as_str(),
+        "status": if rule.enabled { "enabled" } else { "disabled" },
+        "pending": {
+            "operations": of_rule.as_ref().map(|of| of.pending.operations),
+            "bytes": of_rule.as_ref().map(|of| of.pending.bytes),
+        },
+        "failed": of_rule.as_ref().map(|of| of.parked.operations),
+        "replicated": {
+            "operations": of_rule.as_ref().map(|of| of.replicated.operations),
+            "bytes": of_rule.as_ref().map(|of| of.replicated.bytes),
+        },
+    })
+}
+
+fn seconds(duration: Duration) -> f64 {
+    duration.as_secs_f64()
+}
+
+/// Reports from the running worker, else from the ledger that it left, else that nothing is known.
+pub(super) async fn status(config: &Config, args: &args::Status) -> Result<Exit, Failure> {
+    let report = match socket::ask(&config.ledger.path, "status").await? {
+        Some(answer) => Report(answer),
+        None if config.ledger.path.exists() => Report::of_ledger(config, &Ledger::open(&config.ledger.path)?)?,
+        None => Report::unknown(config),
+    };
+    if args.json {
+        println!("{}", report.json());
+    } else {
+        print!("{}", table(&report.0));
+    }
+    Ok(Exit::Done)
+}
+
+/// The same for a person.
+fn table(report: &Value) -> String {
+    let told = |path: &str| match report.pointer(path) {
+        None | Some(Value::Null) => "unknown".to_owned(),
+        Some(Value::String(text)) => text.clone(),
+        Some(Value::Number(number)) if number.is_f64() => {
+            format!("{:.3} s", number.as_f64().unwrap_or_default())
+        }
+        Some(other) => other.to_string(),
+    };
+    let caught_up = match report.get("caught_up").and_then(Value::as_bool) {
+        Some(true) => "yes",
+        Some(false) => "no",
+        None => "unknown",
+    };
+    let mut text = format!(
+        "state         {}\ncaught up     {caught_up}\npending       {} operations, {} bytes, oldest {}\nfailed        {}\n\
+         replicated    {} operations, {} bytes\nlatency       p50 {}, p99 {}, max {}\nqueue         {} visible, {} in flight\n",
+        told("/state"),
+        told("/pending/operations"),
+        told("/pending/bytes"),
+        told("/pending/oldest_age_seconds"),
+        told("/failed"),
+        told("/replicated/operations"),
+        told("/replicated/bytes"),
+        told("/latency_seconds/p50"),
+        told("/latency_seconds/p99"),
+        told("/latency_seconds/max"),
+        told("/queue/visible"),
+        told("/queue/in_flight"),
+    );
+    for (name, label) in [("quarantined", "quarantined"), ("unprovable", "unprovable"), ("unstamped", "unstamped")] {
+        if report.get(name).and_then(Value::as_u64).unwrap_or(0) > 0 {
+            text.push_str(&format!("{label:<13} {}\n", told(&format!("/{name}"))));
+        }
+    }
+    if let Some(fault) = report.pointer("/queue/fault").and_then(Value::as_str) {
+        text.push_str(&format!("queue fault   {fault}\n"));
+    }
+    for (place, rule) in report.get("rules").and_then(Value::as_array).into_iter().flatten().enumerate() {
+        let id = rule.get("id").and_then(Value::as_str).unwrap_or_default();
+        text.push_str(&format!(
+            "rule          {id}: {} pending, {} failed, {} replicated\n",
+            told(&format!("/rules/{place}/pending/operations")),
+            told(&format!("/rules/{place}/failed")),
+            told(&format!("/rules/{place}/replicated/operations")),
+        ));
+    }
+    text
+}

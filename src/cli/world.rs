@@ -1,0 +1,107 @@
+//! AWS as the engine's world: one client per side, made from the config.
+
+use std::collections::BTreeMap;
+
+use crate::aws::{Clients, Endpoint, kms::Kms, s3::S3Bucket, sqs::SqsQueue};
+use crate::config::{Config, Connection};
+use crate::engine::{ServerSide, TargetSettings};
+use crate::model::fault::{Fault, Side};
+use crate::model::object::{TargetId, Timestamp};
+use crate::ports::{Clock, World};
+
+/// The system's clock.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct SystemClock;
+
+impl Clock for SystemClock {
+    #[allow(clippy::disallowed_methods, reason = "this is the Clock that everybody else asks")]
+    fn now(&self) -> Timestamp {
+        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        Timestamp(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+    }
+}
+
+/// Everything that the engine asks of AWS.
+#[derive(Debug)]
+pub(super) struct Aws {
+    source: S3Bucket,
+    targets: BTreeMap<TargetId, (S3Bucket, Kms)>,
+    queue: Option<SqsQueue>,
+    clock: SystemClock,
+}
+
+impl Aws {
+    /// Connects nothing yet: credentials are looked up with the first request.
+    pub(super) async fn new(config: &Config) -> Result<Self, Fault> {
+        let clients = Clients::new();
+        let source = endpoint(&config.source.connection, Side::Source);
+        let source = S3Bucket::new(&clients.sdk_config(&source).await?, &source, &*config.source.bucket);
+        let mut targets = BTreeMap::new();
+        for target in &config.targets {
+            let store = endpoint(&target.connection, Side::Target);
+            let sdk = clients.sdk_config(&store).await?;
+            let keys = Kms::new(&sdk, &endpoint(&target.connection, Side::Keys));
+            targets.insert(target.id.clone(), (S3Bucket::new(&sdk, &store, &*target.bucket), keys));
+        }
+        let queue = match &config.queue {
+            None => None,
+            Some(queue) => {
+                let place = endpoint(&queue.connection, Side::Queue);
+                let sdk = clients.sdk_config(&place).await?;
+                Some(SqsQueue::new(&sdk, &place, &*queue.url, &*config.source.bucket))
+            }
+        };
+        Ok(Self { source, targets, queue, clock: SystemClock })
+    }
+}
+
+impl World for Aws {
+    type Store = S3Bucket;
+    type Queue = SqsQueue;
+    type Keys = Kms;
+    type Clock = SystemClock;
+
+    fn source(&self) -> &S3Bucket {
+        &self.source
+    }
+
+    fn target(&self, id: &TargetId) -> Option<&S3Bucket> {
+        self.targets.get(id).map(|(store, _)| store)
+    }
+
+    fn queue(&self) -> Option<&SqsQueue> {
+        self.queue.as_ref()
+    }
+
+    fn keys(&self, id: &TargetId) -> Option<&Kms> {
+        self.targets.get(id).map(|(_, keys)| keys)
+    }
+
+    fn clock(&self) -> &SystemClock {
+        &self.clock
+    }
+}
+
+/// What the engine needs to know of every target.
+pub(super) fn target_settings(config: &Config) -> BTreeMap<TargetId, TargetSettings> {
+    let source = &config.source.connection;
+    let settings = |target: &crate::config::Target| {
+        let possible = source.same_identity(&target.connection) && source.same_store(&target.connection);
+        let server_side = if possible { ServerSide::Possible } else { ServerSide::Impossible };
+        TargetSettings { bucket: target.bucket.clone(), server_side }
+    };
+    config.targets.iter().map(|target| (target.id.clone(), settings(target))).collect()
+}
+
+fn endpoint(connection: &Connection, owner_side: Side) -> Endpoint {
+    Endpoint {
+        region: connection.region.clone(),
+        endpoint: connection.endpoint.clone(),
+        path_style: connection.path_style,
+        profile: connection.profile.clone(),
+        role_arn: connection.role_arn.clone(),
+        external_id: connection.external_id.clone(),
+        expected_bucket_owner: connection.expected_bucket_owner.clone(),
+        owner_side,
+    }
+}

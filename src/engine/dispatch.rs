@@ -1,0 +1,149 @@
+//! Claims what is due and works on it, as many keys at once as helps.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+
+use crate::ledger::Lane;
+use crate::model::fault::{Fault, FaultKind};
+use crate::model::object::Timestamp;
+use crate::plan::pace::{Pace, Window};
+use crate::ports::{Clock, World};
+
+use super::budget::{Concurrency, PIPE};
+use super::{Phase, Shared, replicate};
+
+/// Transfers at once to begin with, and the most that are ever tried: beyond it a t4g.nano's two cores are busy.
+const START: usize = 16;
+const MOST: usize = 128;
+/// How long one look of the pace controller takes in.
+const WINDOW: Duration = Duration::from_millis(500);
+/// The longest sleep without a look at the ledger: deferred jobs and probes come due without a sound.
+const LONGEST_SLEEP: Duration = Duration::from_secs(1);
+
+/// Runs lanes until the phase ends. Returns an error only when the ledger can no longer be trusted.
+pub(super) async fn dispatch<W: World>(shared: Arc<Shared<W>>) -> Result<(), Fault> {
+    let mut lanes: JoinSet<Result<(), Fault>> = JoinSet::new();
+    let mut pace = Measured::new(&shared);
+    let mut phase = shared.phase.clone();
+    loop {
+        match shared.phase() {
+            Phase::Run => {}
+            Phase::Drain => break,
+            Phase::Halt => return Ok(()),
+        }
+        while let Some(joined) = lanes.try_join_next() {
+            finished(joined)?;
+        }
+        let limit = pace.look(&shared, lanes.len());
+        let free = limit.saturating_sub(lanes.len());
+        let claimed = if free > 0 && !paused(&shared)? { shared.ledger.claim(shared.now(), free).await? } else { Vec::new() };
+        let idle = claimed.is_empty();
+        for lane in claimed {
+            lanes.spawn(run_lane(Arc::clone(&shared), lane));
+        }
+        if idle || lanes.len() >= limit {
+            let wait = until_due(&shared)?;
+            tokio::select! {
+                joined = lanes.join_next(), if !lanes.is_empty() => if let Some(joined) = joined { finished(joined)? },
+                () = shared.work.notified() => {}
+                () = tokio::time::sleep(wait) => {}
+                _ = phase.changed() => {}
+            }
+        }
+    }
+    let mut halt = shared.phase.clone();
+    tokio::select! {
+        ended = finish(&mut lanes) => ended,
+        _ = halt.wait_for(|phase| *phase == Phase::Halt) => Ok(()),
+    }
+}
+
+async fn finish(lanes: &mut JoinSet<Result<(), Fault>>) -> Result<(), Fault> {
+    while let Some(joined) = lanes.join_next().await {
+        finished(joined)?;
+    }
+    Ok(())
+}
+
+/// A lane that panicked has dropped its claims: they are still to do. It is told and does not stop the others.
+fn finished(joined: Result<Result<(), Fault>, tokio::task::JoinError>) -> Result<(), Fault> {
+    match joined {
+        Ok(result) => result,
+        Err(error) => {
+            tracing::error!(%error, "a job broke off; it stays to be done");
+            Ok(())
+        }
+    }
+}
+
+async fn run_lane<W: World>(shared: Arc<Shared<W>>, mut lane: Lane) -> Result<(), Fault> {
+    while shared.phase() == Phase::Run {
+        let Some(claim) = lane.next() else { break };
+        match replicate::work(&shared, &lane, claim).await {
+            Ok(()) => shared.pulse.finished(),
+            Err(fault) if fault.kind == FaultKind::Ledger => return Err(fault),
+            Err(fault) => tracing::error!(%fault, "a job could not be written down; it stays to be done"),
+        }
+    }
+    Ok(())
+}
+
+fn paused<W: World>(shared: &Shared<W>) -> Result<bool, Fault> {
+    let control = shared.ledger.control()?;
+    Ok(control.paused && control.paused_until.is_none_or(|until| until > shared.world.clock().now()))
+}
+
+fn until_due<W: World>(shared: &Shared<W>) -> Result<Duration, Fault> {
+    let due = shared.ledger.next_due()?;
+    let wait = due.map_or(LONGEST_SLEEP, |due: Timestamp| due.since(shared.now()));
+    Ok(wait.clamp(Duration::from_millis(5), LONGEST_SLEEP))
+}
+
+/// The pace controller with its measurements.
+struct Measured {
+    pace: Option<Pace>,
+    limit: usize,
+    since: tokio::time::Instant,
+    finished: u64,
+    bytes: u64,
+    throttled: u64,
+    saturated: bool,
+}
+
+impl Measured {
+    fn new<W: World>(shared: &Shared<W>) -> Self {
+        let fits = usize::try_from(shared.settings.limits.memory / PIPE).unwrap_or(MOST);
+        let (pace, limit) = match shared.settings.limits.concurrency {
+            Concurrency::Fixed(limit) => (None, limit.max(1)),
+            Concurrency::Auto => {
+                let pace = Pace::new(START.min(fits), MOST.min(fits.saturating_mul(2)));
+                let limit = pace.limit();
+                (Some(pace), limit)
+            }
+        };
+        let since = tokio::time::Instant::now();
+        Self { pace, limit, since, finished: 0, bytes: 0, throttled: 0, saturated: false }
+    }
+
+    fn look<W: World>(&mut self, shared: &Shared<W>, busy: usize) -> usize {
+        self.saturated |= busy >= self.limit;
+        let Some(pace) = &mut self.pace else { return self.limit };
+        if self.since.elapsed() < WINDOW {
+            return self.limit;
+        }
+        let counts = shared.pulse.progress();
+        let window = Window {
+            finished: counts.finished.saturating_sub(self.finished),
+            bytes: counts.bytes.saturating_sub(self.bytes),
+            throttled: counts.throttled.saturating_sub(self.throttled),
+            saturated: self.saturated,
+        };
+        (self.finished, self.bytes, self.throttled) = (counts.finished, counts.bytes, counts.throttled);
+        self.since = tokio::time::Instant::now();
+        self.saturated = false;
+        self.limit = pace.observe(window);
+        self.limit
+    }
+}

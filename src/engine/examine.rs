@@ -1,0 +1,252 @@
+//! One key's versions on both sides, side by side: the slow and certain way (P3, P4).
+
+use std::sync::Arc;
+
+use crate::ledger::Outcome;
+use crate::model::fault::{Fault, FaultKind};
+use crate::model::job::{Applied, ChangeKind};
+use crate::model::object::{ETag, Found, Key, VersionEntry, VersionId};
+use crate::model::stamp::Stamp;
+use crate::plan::history::{self, Kind, Replica};
+use crate::ports::{Condition, ObjectStore, Pick, World};
+
+use super::Shared;
+use super::replicate::{At, Finish, Stop, landed_finish, recall_stamp, remembered};
+use super::transfer::{Carried, Judging};
+
+/// Every version and delete marker of exactly this key, newest first.
+pub(super) async fn versions_of<W: World>(
+    shared: &Shared<W>,
+    store: &W::Store,
+    key: &Key,
+) -> Result<Vec<VersionEntry>, Fault> {
+    let mut found = Vec::new();
+    let mut after = None;
+    loop {
+        shared.budget.request().await;
+        let page = store.list_versions(key.as_str(), after).await?;
+        // Keys that merely begin like this one come after it.
+        let passed = page.entries.iter().any(|entry| entry.key != *key);
+        found.extend(page.entries.into_iter().filter(|entry| entry.key == *key));
+        match page.next {
+            Some(next) if !passed => after = Some(next),
+            Some(_) | None => return Ok(found),
+        }
+    }
+}
+
+/// Whether the source's current version is a delete marker now. Some stores do not tell it on a HEAD.
+pub(super) async fn source_is_deleted<W: World>(shared: &Shared<W>, key: &Key) -> Result<bool, Fault> {
+    shared.budget.request().await;
+    match shared.world.source().head(key, &Pick::Current).await? {
+        Found::Object(_) => Ok(false),
+        Found::DeleteMarker => Ok(true),
+        Found::Missing => {
+            let versions = versions_of(shared, shared.world.source(), key).await?;
+            Ok(versions.first().is_some_and(|newest| newest.object.is_none()))
+        }
+    }
+}
+
+/// What the target holds of a key, told apart as far back as needed.
+struct Told {
+    /// Oldest first.
+    replicas: Vec<Replica>,
+    /// The ETag of the current object; `None` where there is none or a marker is on top.
+    current: Option<ETag>,
+    /// The newest entry, where it is a replica of a known version: its place in the source's history.
+    tip: Option<(usize, VersionEntry)>,
+}
+
+/// Compares both histories and appends what is missing. `None` when the target changed meanwhile.
+pub(super) async fn examine<W: World>(shared: &Arc<Shared<W>>, at: &At<'_, W>) -> Result<Option<Finish>, Stop> {
+    let job = at.job();
+    let listing = versions_of(shared, shared.world.source(), &job.key).await?;
+    let mut source = history::oldest_first(listing);
+    source.retain(|entry| entry.object.is_some() || at.rule.delete_markers);
+    let Some(wanted) = history::place(&source, &job.version) else {
+        return Ok(Some(Finish::without_write(Outcome::Gone)));
+    };
+    let is_marker = source.get(wanted).is_some_and(|entry| entry.object.is_none());
+    if is_marker != (job.kind == ChangeKind::DeleteMarker) {
+        // The null version was replaced by the other kind since: its own event tells of that.
+        return Ok(Some(Finish::without_write(Outcome::Superseded)));
+    }
+    let told = tell_apart(shared, at, &source, wanted).await?;
+    let kinds: Vec<Kind> =
+        source.iter().map(|entry| if entry.object.is_some() { Kind::Object } else { Kind::Marker }).collect();
+    let missing = history::missing(&kinds, &told.replicas, wanted);
+    if missing.is_empty() {
+        return Ok(Some(nothing_missing(at, &source, &told, wanted)));
+    }
+    append(shared, at, &source, (missing, wanted), told.current).await
+}
+
+fn nothing_missing<W: World>(at: &At<'_, W>, source: &[VersionEntry], told: &Told, wanted: usize) -> Finish {
+    let there = told.tip.as_ref().is_some_and(|(place, _)| *place >= wanted);
+    let outcome = if there || at.job().kind != ChangeKind::DeleteMarker { Outcome::AlreadyEqual } else { Outcome::Superseded };
+    let applied = told.tip.as_ref().and_then(|(place, replica)| {
+        let newest = source.get(*place)?;
+        Some(Applied {
+            version: newest.version.clone(),
+            marker: newest.object.is_none(),
+            source_etag: newest.object.as_ref().map(|(etag, _)| etag.clone()),
+            modified: newest.modified,
+            sequencer: if *place == wanted { at.job().sequencer.clone() } else { None },
+            target_etag: replica.object.as_ref().map(|(etag, _)| etag.clone()),
+            target_version: Some(replica.version.clone()),
+        })
+    });
+    Finish { applied, ..Finish::without_write(outcome) }
+}
+
+/// Tells the target's versions apart, newest first, until older ones cannot matter.
+async fn tell_apart<W: World>(
+    shared: &Shared<W>,
+    at: &At<'_, W>,
+    source: &[VersionEntry],
+    wanted: usize,
+) -> Result<Told, Stop> {
+    let entries = versions_of(shared, at.store, &at.job().target_key).await?;
+    let current = entries.first().and_then(|entry| entry.object.as_ref()).map(|(etag, _)| etag.clone());
+    let mut replicas = Vec::new();
+    let mut tip = None;
+    for (position, entry) in entries.iter().enumerate() {
+        let replica = match &entry.object {
+            None => Replica::Marker,
+            Some(_) => replica_of(shared, at, source, entry).await?,
+        };
+        if let (0, Replica::Of(place)) = (position, replica) {
+            tip = Some((place, entry.clone()));
+        }
+        replicas.push(replica);
+        if history::settles(replica, wanted) {
+            break;
+        }
+    }
+    replicas.reverse();
+    Ok(Told { replicas, current, tip })
+}
+
+/// Which source version a target version is: by what is remembered, by its stamp, or by its being the same bytes.
+async fn replica_of<W: World>(
+    shared: &Shared<W>,
+    at: &At<'_, W>,
+    source: &[VersionEntry],
+    entry: &VersionEntry,
+) -> Result<Replica, Stop> {
+    let job = at.job();
+    if let Some(applied) = &at.applied
+        && applied.target_version.as_ref() == Some(&entry.version)
+        && !applied.version.is_null()
+    {
+        return Ok(history::place(source, &applied.version).map_or(Replica::Unknown, Replica::Of));
+    }
+    shared.budget.request().await;
+    let mut head = match at.store.head(&job.target_key, &Pick::Version(entry.version.clone())).await? {
+        Found::Object(head) => head,
+        Found::DeleteMarker | Found::Missing => return Ok(Replica::Unknown),
+    };
+    recall_stamp(shared, &job.target, job, &mut head)?;
+    let place = match Stamp::read(&head.attributes.metadata) {
+        Some(stamp) => source.iter().position(|version| {
+            version.object.as_ref().is_some_and(|(etag, _)| stamp.names(&version.version, etag, version.modified))
+        }),
+        // Brought by another tool: the same only where ETag and size leave no doubt.
+        None => source.iter().position(|version| {
+            version.object.as_ref() == entry.object.as_ref() && crate::plan::decide::plain(&head.encryption)
+        }),
+    };
+    Ok(place.map_or(Replica::Unknown, Replica::Of))
+}
+
+/// Appends versions and markers, each on top of the one before.
+async fn append<W: World>(
+    shared: &Arc<Shared<W>>,
+    at: &At<'_, W>,
+    source: &[VersionEntry],
+    (missing, wanted): (Vec<usize>, usize),
+    current: Option<ETag>,
+) -> Result<Option<Finish>, Stop> {
+    let mut top = current;
+    let mut finish: Option<Finish> = None;
+    for place in missing {
+        let Some(entry) = source.get(place) else { continue };
+        let condition = top.clone().map_or(Condition::Absent, Condition::Matches);
+        let step = match &entry.object {
+            None => mark(shared, at, entry, &condition).await?,
+            Some(_) => copy(shared, at, entry, &condition).await?,
+        };
+        match step {
+            Step::Done(step) => {
+                top = step.applied.as_ref().and_then(|applied| applied.target_etag.clone());
+                let before = finish.take().map_or(0, |finish| finish.bytes);
+                finish = Some(Finish { bytes: before + step.bytes, ..*step });
+            }
+            Step::Gone if place == wanted => return Ok(Some(Finish::without_write(Outcome::Gone))),
+            Step::Gone => {}
+            Step::Not(reason) => return Ok(Some(Finish::without_write(Outcome::NotReplicated(reason)))),
+            Step::Again => return Ok(None),
+        }
+    }
+    Ok(Some(finish.unwrap_or_else(|| Finish::without_write(Outcome::Gone))))
+}
+
+enum Step {
+    Done(Box<Finish>),
+    /// Deleted at the source since it was listed.
+    Gone,
+    Not(String),
+    Again,
+}
+
+async fn copy<W: World>(
+    shared: &Arc<Shared<W>>,
+    at: &At<'_, W>,
+    entry: &VersionEntry,
+    condition: &Condition,
+) -> Result<Step, Stop> {
+    let pick = Pick::Version(entry.version.clone());
+    Ok(match shared.carry(at, &pick, condition, Judging::AsTold).await? {
+        Carried::Landed(landed) => {
+            let applied = remembered(at.job(), &landed.head, &landed.written);
+            let finish = landed_finish(shared, at, *landed);
+            Step::Done(Box::new(Finish { applied: Some(applied), ..finish }))
+        }
+        Carried::AlreadyEqual(_) | Carried::Examine | Carried::Raced => Step::Again,
+        Carried::DeleteMarker | Carried::Missing => Step::Gone,
+        Carried::NotReplicated(reason) => Step::Not(reason),
+    })
+}
+
+async fn mark<W: World>(
+    shared: &Shared<W>,
+    at: &At<'_, W>,
+    entry: &VersionEntry,
+    condition: &Condition,
+) -> Result<Step, Stop> {
+    // DELETE knows no "if absent": on top of nothing or of a marker it goes unconditionally.
+    let condition = match condition {
+        Condition::Absent => &Condition::Any,
+        Condition::Matches(_) | Condition::Any => condition,
+    };
+    match shared.mark(at, condition).await {
+        Ok(target_version) => Ok(Step::Done(Box::new(marked_as(at, entry, target_version)))),
+        Err(fault) if fault.kind == FaultKind::Raced => Ok(Step::Again),
+        Err(fault) => Err(fault.into()),
+    }
+}
+
+fn marked_as<W: World>(at: &At<'_, W>, entry: &VersionEntry, target_version: Option<VersionId>) -> Finish {
+    let own = entry.version == at.job().version;
+    let applied = Applied {
+        version: entry.version.clone(),
+        marker: true,
+        source_etag: None,
+        modified: entry.modified,
+        sequencer: if own { at.job().sequencer.clone() } else { None },
+        target_etag: None,
+        target_version,
+    };
+    Finish { applied: Some(applied), ..Finish::without_write(Outcome::Replicated) }
+}

@@ -1,0 +1,281 @@
+//! Floor 4: the moving parts. *Secret kept:* how many things happen at once, and in which order they end. *May touch:*
+//! the ports, the ledger, tokio, the Clock. *Must not know:* any SDK, `config`, `cli`.
+//!
+//! One way through (DESIGN 4.1): `intake` admits what the queue tells, `dispatch` claims what is due, `replicate`
+//! decides, `transfer` and `multipart` move bytes, and the claim is settled. Phases only go forward:
+//! Run → Drain (finish what is under way) → Halt (drop it: a dropped claim means "still to do").
+//!
+//! Invariants kept here: I2 nothing unverified becomes visible · I5 one live claim per target key (the ledger's lanes)
+//! · I6 bytes in flight stay within the budget and return to zero · I8 every job ends settled or parked.
+
+pub mod budget;
+mod digest;
+mod dispatch;
+mod examine;
+mod follow;
+mod intake;
+mod keys;
+mod multipart;
+mod replicate;
+mod transfer;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinSet;
+
+use crate::ledger::Ledger;
+use crate::model::fault::{Fault, FaultKind, Side};
+use crate::model::object::{TargetId, Versioning};
+use crate::plan::retry;
+use crate::plan::route::Rule;
+use crate::ports::{Clock, ObjectStore, World};
+use crate::watch::pulse::Pulse;
+
+use budget::{Budget, Limits};
+
+/// Where the engine is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Phase {
+    /// At work.
+    Run,
+    /// Takes nothing new; what is under way is finished.
+    Drain,
+    /// Drops what is under way.
+    Halt,
+}
+
+/// How bytes travel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Small objects through the worker, large ones by the store where that works.
+    Auto,
+    /// Always through the worker.
+    Stream,
+    /// Always by the store.
+    ServerSide,
+}
+
+/// Whether one identity can read the source and write a target, as far as the configuration tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ServerSide {
+    /// Both sides are one store with one identity.
+    Possible,
+    /// They are not.
+    Impossible,
+}
+
+/// When a message is deleted from the queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ack {
+    /// Once its work is on disk.
+    Admitted,
+    /// Once its work is done: the instance and its disk may vanish.
+    Settled,
+}
+
+/// One target, as the engine needs to know it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TargetSettings {
+    /// The bucket's name.
+    pub bucket: String,
+    /// Whether the store may copy by itself.
+    pub server_side: ServerSide,
+}
+
+/// What the engine is told at its start.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The source bucket's name.
+    pub source_bucket: String,
+    /// All rules.
+    pub rules: Vec<Rule>,
+    /// All targets.
+    pub targets: BTreeMap<TargetId, TargetSettings>,
+    /// How bytes travel.
+    pub mode: Mode,
+    /// The bounds.
+    pub limits: Limits,
+    /// The durable retry layer.
+    pub retry: retry::Policy,
+    /// When messages are deleted.
+    pub ack: Ack,
+    /// How many receive calls wait at the queue at once.
+    pub receivers: usize,
+    /// How long one receive waits for a message; SQS permits 20 s.
+    pub long_poll: Duration,
+    /// How often the queue is asked for its depth.
+    pub gauge_every: Duration,
+}
+
+/// How long a bucket's versioning state is believed.
+const VERSIONING_BELIEVED: Duration = Duration::from_secs(300);
+
+/// What all parts of the engine share.
+#[derive(Debug)]
+struct Shared<W: World> {
+    world: Arc<W>,
+    ledger: Ledger,
+    settings: Settings,
+    budget: Arc<Budget>,
+    pulse: Arc<Pulse>,
+    phase: watch::Receiver<Phase>,
+    /// Rung when there may be something to claim.
+    work: Notify,
+    versioning: Mutex<BTreeMap<Option<TargetId>, (tokio::time::Instant, Versioning)>>,
+    server_side: Mutex<BTreeMap<TargetId, Proven>>,
+    keys: keys::Proofs,
+    /// Messages held until their work is settled (`Ack::Settled`).
+    held: intake::Held<W>,
+}
+
+/// What attempts have shown of server-side copying to one target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Proven {
+    Works,
+    Fails,
+}
+
+/// The engine: create it, share it with whoever reports on it, run it.
+#[derive(Debug)]
+pub struct Engine<W: World> {
+    shared: Arc<Shared<W>>,
+}
+
+impl<W: World> Clone for Engine<W> {
+    fn clone(&self) -> Self {
+        Self { shared: Arc::clone(&self.shared) }
+    }
+}
+
+impl<W: World> Engine<W> {
+    /// Puts an engine together; nothing moves before [`Engine::run`].
+    #[must_use]
+    pub fn new(
+        world: Arc<W>,
+        ledger: Ledger,
+        settings: Settings,
+        pulse: Arc<Pulse>,
+        phase: watch::Receiver<Phase>,
+    ) -> Self {
+        let budget = Arc::new(Budget::new(&settings.limits));
+        let shared = Shared {
+            world,
+            ledger,
+            settings,
+            budget,
+            pulse,
+            phase,
+            work: Notify::new(),
+            versioning: Mutex::default(),
+            server_side: Mutex::default(),
+            keys: keys::Proofs::default(),
+            held: intake::Held::default(),
+        };
+        Self { shared: Arc::new(shared) }
+    }
+
+    /// Runs until the phase has become `Drain` and everything under way has ended, or `Halt`. An error means that the
+    /// ledger can no longer be trusted: nothing has been acknowledged since.
+    pub async fn run(&self) -> Result<(), Fault> {
+        let mut tasks = JoinSet::new();
+        if self.shared.world.queue().is_some() {
+            for _ in 0..self.shared.settings.receivers.max(1) {
+                tasks.spawn(intake::receive(Arc::clone(&self.shared)));
+            }
+            tasks.spawn(intake::gauge(Arc::clone(&self.shared)));
+            if self.shared.settings.ack == Ack::Settled {
+                tasks.spawn(intake::hold(Arc::clone(&self.shared)));
+            }
+        }
+        tasks.spawn(keys::prove_all(Arc::clone(&self.shared)));
+        tasks.spawn(dispatch::dispatch(Arc::clone(&self.shared)));
+        let mut ended = Ok(());
+        while let Some(joined) = tasks.join_next().await {
+            let result = joined.unwrap_or_else(|error| Err(task_died(&error)));
+            if let Err(fault) = result {
+                tracing::error!(%fault, "stopping: nothing may be acknowledged any more");
+                tasks.abort_all();
+                ended = Err(fault);
+            }
+        }
+        let flushed = self.shared.ledger.flush().await;
+        ended.and(flushed)
+    }
+
+    /// Bytes of objects in memory now.
+    #[must_use]
+    pub fn bytes_in_flight(&self) -> u64 {
+        self.shared.budget.in_flight()
+    }
+
+    /// Tells the dispatcher that the ledger has something new: released failures, a resumed worker.
+    pub fn wake(&self) {
+        self.shared.work.notify_one();
+    }
+}
+
+fn task_died(error: &tokio::task::JoinError) -> Fault {
+    Fault::new(FaultKind::Ledger, Side::Local, "keep a task of the engine running", error.to_string())
+}
+
+impl<W: World> Shared<W> {
+    fn now(&self) -> crate::model::object::Timestamp {
+        self.world.clock().now()
+    }
+
+    fn phase(&self) -> Phase {
+        *self.phase.borrow()
+    }
+
+    /// Waits for `wait`, or until the engine stops running: no wait is deaf to the phase.
+    async fn sleep(&self, wait: Duration) {
+        let mut phase = self.phase.clone();
+        let stopped = phase.wait_for(|phase| *phase != Phase::Run);
+        tokio::select! {
+            () = tokio::time::sleep(wait) => {}
+            _ = stopped => {}
+        }
+    }
+
+    fn target(&self, id: &TargetId) -> Result<(&W::Store, &TargetSettings), Fault> {
+        self.world.target(id).zip(self.settings.targets.get(id)).ok_or_else(|| {
+            let detail = format!("target {id:?} is not configured any more: put it back, or drop these jobs");
+            Fault::new(FaultKind::Refused, Side::Local, "find the target", detail)
+        })
+    }
+
+    /// The source bucket's versioning state, asked again now and then.
+    async fn source_versioning(&self) -> Result<Versioning, Fault> {
+        self.versioning_of(None, self.world.source()).await
+    }
+
+    /// A target bucket's versioning state.
+    async fn target_versioning(&self, id: &TargetId, store: &W::Store) -> Result<Versioning, Fault> {
+        self.versioning_of(Some(id.clone()), store).await
+    }
+
+    async fn versioning_of(&self, side: Option<TargetId>, store: &W::Store) -> Result<Versioning, Fault> {
+        let known = self.versioning.lock().unwrap_or_else(PoisonError::into_inner).get(&side).copied();
+        if let Some((asked, versioning)) = known
+            && asked.elapsed() < VERSIONING_BELIEVED
+        {
+            return Ok(versioning);
+        }
+        self.budget.request().await;
+        let versioning = store.versioning().await?;
+        let mut states = self.versioning.lock().unwrap_or_else(PoisonError::into_inner);
+        states.insert(side, (tokio::time::Instant::now(), versioning));
+        Ok(versioning)
+    }
+
+    fn proven(&self, target: &TargetId) -> Option<Proven> {
+        self.server_side.lock().unwrap_or_else(PoisonError::into_inner).get(target).copied()
+    }
+
+    fn prove(&self, target: &TargetId, proven: Proven) {
+        self.server_side.lock().unwrap_or_else(PoisonError::into_inner).insert(target.clone(), proven);
+    }
+}

@@ -1,0 +1,511 @@
+//! Objects in parts: streamed or copied by the store, resumed after a crash, verified before they become visible.
+//!
+//! The upload id is on disk before the first part is sent. A part that an earlier run sent counts only if its hash is
+//! known: from the ledger, or from the store's list of parts; otherwise it is sent again. The upload is completed only
+//! when the parts' hashes come to what the source stores.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use futures_util::{StreamExt, stream};
+
+use crate::ledger::{PartSizes, SentPart, Upload};
+use crate::model::digest::{Algorithm, Checksum, ChecksumType};
+use crate::model::fault::{Fault, FaultKind, Side};
+use crate::model::object::{Found, Head, Tags};
+use crate::model::stamp::Stamp;
+use crate::plan::{decide, parts};
+use crate::ports::{
+    Completion, Condition, Fetched, ObjectStore, Part, Payload, Pick, Read, UploadChecksum, UploadRef, World, Written,
+};
+
+use super::budget::PIPE;
+use super::digest::{self, Hashed};
+use super::replicate::{At, Stop};
+use super::transfer::{Carried, Expected, Sent, Verdict, lost};
+use super::{Phase, Shared};
+
+/// Parts of one object under way at once; the memory budget may permit fewer.
+const PARTS_AT_ONCE: usize = 4;
+/// `x-amz-copy-source-range` is refused for sources up to this size (aws-semantics 3.3).
+const RANGE_COPIED_ABOVE: u64 = 5 << 20;
+
+/// Who moves the bytes of a part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mover {
+    /// The worker: GET, then `UploadPart`.
+    Worker,
+    /// The store: `UploadPartCopy`.
+    Store,
+}
+
+/// One upload while it runs.
+struct Running<'a> {
+    head: &'a Head,
+    id: String,
+    sizes: Vec<u64>,
+    /// What the store keeps as checksum, as it said itself.
+    checksum: Option<UploadChecksum>,
+    /// What the worker hashes with: the same where it can be.
+    algorithm: Algorithm,
+    /// Whether the parts' MD5s are wanted to compose the source's ETag.
+    md5: bool,
+    mover: Mover,
+}
+
+/// A part at the store with the hash of its bytes, where that is known.
+type Done = (Part, Option<Hashed>);
+
+impl<W: World> Shared<W> {
+    /// Streams an object in parts.
+    pub(super) async fn stream_parts(
+        self: &Arc<Self>,
+        at: &At<'_, W>,
+        head: &Head,
+        tags: Tags,
+        sizes: Vec<u64>,
+        condition: &Condition,
+    ) -> Result<Carried, Stop> {
+        self.in_parts(at, Mover::Worker, head, (tags, sizes), condition).await
+    }
+
+    /// Has the store copy an object in parts.
+    pub(super) async fn copy_parts(
+        self: &Arc<Self>,
+        at: &At<'_, W>,
+        head: &Head,
+        tags: Tags,
+        sizes: Vec<u64>,
+        condition: &Condition,
+    ) -> Result<Carried, Stop> {
+        self.in_parts(at, Mover::Store, head, (tags, sizes), condition).await
+    }
+
+    async fn in_parts(
+        self: &Arc<Self>,
+        at: &At<'_, W>,
+        mover: Mover,
+        head: &Head,
+        (tags, sizes): (Tags, Vec<u64>),
+        condition: &Condition,
+    ) -> Result<Carried, Stop> {
+        let (object, stamped) = self.new_object(at, head, tags);
+        let (running, known) = match self.resumed(at, mover, head, condition).await? {
+            Some(resumed) => resumed,
+            None => (self.opened(at, mover, head, (sizes, &object), condition).await?, BTreeMap::new()),
+        };
+        let done = match self.send_all(at, &running, known).await {
+            Ok(done) => done,
+            // The upload is gone: aborted by a lifecycle rule, or completed by an attempt whose answer was lost.
+            Err(Stop::Fault(fault)) if fault.kind == FaultKind::Gone && fault.side == Side::Target => {
+                return self.upload_gone(at, head, fault).await;
+            }
+            Err(stop) => return Err(stop),
+        };
+        let whole = match verified(&running, &done) {
+            Ok(whole) => whole,
+            Err(fault) => return Err(self.give_up(at, &running, fault).await),
+        };
+        let written = match self.complete(at, &running, &done, (whole.checksum.clone(), condition)).await? {
+            Completed::Written(written) => written,
+            Completed::Carried(carried) => return Ok(carried),
+        };
+        self.ledger.forget_upload(at.claim).await?;
+        let verdict = match whole.verdict {
+            Verdict::Exact => Verdict::Exact,
+            Verdict::Unprovable(_) => self.compare(at, head, &written).await?,
+        };
+        self.restore_tags(at, &object.tags, &written).await?;
+        self.finish(at, head.clone(), Sent { object, written, verdict, stamped }).await
+    }
+
+    /// The upload that an earlier attempt left open for this very version, if nothing has been written to the key
+    /// since: a multipart object is as old as its initiation, so an older upload would end up in the wrong place.
+    async fn resumed<'h>(
+        &self,
+        at: &At<'_, W>,
+        mover: Mover,
+        head: &'h Head,
+        condition: &Condition,
+    ) -> Result<Option<(Running<'h>, BTreeMap<u32, Done>)>, Stop> {
+        let Some(upload) = self.ledger.upload(at.claim)? else { return Ok(None) };
+        let reference = UploadRef { key: &at.job().target_key, id: &upload.id };
+        if upload.source_etag != head.etag || upload.source_version != head.version || upload.over != over(condition) {
+            at.store.abort_upload(reference).await?;
+            self.ledger.forget_upload(at.claim).await?;
+            return Ok(None);
+        }
+        self.budget.request().await;
+        let listed = match at.store.list_parts(reference).await {
+            Ok(listed) => listed,
+            Err(fault) if fault.kind == FaultKind::Gone => {
+                self.ledger.forget_upload(at.claim).await?;
+                return Ok(None);
+            }
+            Err(fault) => return Err(fault.into()),
+        };
+        let sent = self.ledger.sent_parts(at.claim)?;
+        let running = running(head, mover, upload.id.clone(), upload.part_sizes.to_vec(), upload.checksum);
+        let known = known_parts(&running, listed, &sent);
+        tracing::info!(key = %at.job().key, upload = upload.id, parts = known.len(), of = running.sizes.len(), "resuming");
+        Ok(Some((running, known)))
+    }
+
+    async fn opened<'h>(
+        &self,
+        at: &At<'_, W>,
+        mover: Mover,
+        head: &'h Head,
+        (sizes, object): (Vec<u64>, &crate::ports::NewObject),
+        condition: &Condition,
+    ) -> Result<Running<'h>, Stop> {
+        let asked = self.checksum_to_ask(head, mover, &sizes);
+        self.budget.request().await;
+        let open = at.store.create_upload(object, Some(asked)).await?;
+        let upload = Upload {
+            id: open.id.clone(),
+            source_version: head.version.clone(),
+            source_etag: head.etag.clone(),
+            part_sizes: PartSizes::of(&sizes),
+            checksum: open.checksum,
+            opened: self.now(),
+            over: over(condition),
+        };
+        self.ledger.note_upload(at.claim, &upload).await?;
+        Ok(running(head, mover, open.id, sizes, open.checksum))
+    }
+
+    /// The source's own kind of checksum where the parts can carry it, else CRC64NVME over the whole object. A
+    /// composite one needs each part's checksum before the part is sent, so the part must fit into memory.
+    fn checksum_to_ask(&self, head: &Head, mover: Mover, sizes: &[u64]) -> UploadChecksum {
+        let usual = UploadChecksum { algorithm: Algorithm::Crc64Nvme, kind: ChecksumType::FullObject };
+        let Some(stored) = &head.checksum else { return usual };
+        let largest = sizes.iter().copied().max().unwrap_or(0);
+        let same_parts = head.etag.parts().is_some_and(|count| count as usize == sizes.len());
+        match stored.kind {
+            ChecksumType::FullObject if stored.algorithm.full_object_multipart() => {
+                UploadChecksum { algorithm: stored.algorithm, kind: ChecksumType::FullObject }
+            }
+            ChecksumType::Composite
+                if same_parts && (mover == Mover::Store || largest <= self.budget.largest_piece()) =>
+            {
+                UploadChecksum { algorithm: stored.algorithm, kind: ChecksumType::Composite }
+            }
+            ChecksumType::FullObject | ChecksumType::Composite => usual,
+        }
+    }
+
+    /// Sends every part that is not there yet. On a fault, or when the engine stops, parts under way are finished and
+    /// written down first: they need not be sent again.
+    async fn send_all(
+        self: &Arc<Self>,
+        at: &At<'_, W>,
+        running: &Running<'_>,
+        mut done: BTreeMap<u32, Done>,
+    ) -> Result<BTreeMap<u32, Done>, Stop> {
+        let ranges: Vec<(u32, (u64, u64))> = (1_u32..).zip(parts::ranges(&running.sizes)).collect();
+        let stopping = std::cell::Cell::new(false);
+        let todo = ranges.into_iter().filter(|(number, _)| !done.contains_key(number)).collect::<Vec<_>>();
+        let sends = stream::iter(todo)
+            .take_while(|_| std::future::ready(!stopping.get() && self.phase() == Phase::Run))
+            .map(|(number, range)| async move { self.send(at, running, number, range).await })
+            .buffer_unordered(PARTS_AT_ONCE);
+        let mut sends = std::pin::pin!(sends);
+        let mut first_fault = None;
+        while let Some(sent) = sends.next().await {
+            match sent {
+                Ok((part, hashed)) => {
+                    done.insert(part.number, (part, hashed));
+                }
+                Err(fault) => {
+                    stopping.set(true);
+                    first_fault = first_fault.or(Some(fault));
+                }
+            }
+        }
+        if let Some(fault) = first_fault {
+            return Err(fault.into());
+        }
+        if done.len() < running.sizes.len() { Err(Stop::Interrupted) } else { Ok(done) }
+    }
+
+    async fn send(
+        &self,
+        at: &At<'_, W>,
+        running: &Running<'_>,
+        number: u32,
+        range: (u64, u64),
+    ) -> Result<Done, Fault> {
+        let (part, hashed) = match running.mover {
+            Mover::Store => self.copy_one(at, running, number, range).await?,
+            Mover::Worker => {
+                let (part, hashed) = self.stream_one(at, running, number, range).await?;
+                (part, Some(hashed))
+            }
+        };
+        if let Some(hashed) = &hashed {
+            let sent = SentPart {
+                number,
+                etag: part.etag.clone(),
+                size: hashed.length(),
+                checksum: hashed.checksum().value,
+                md5: hashed.md5_base64(),
+            };
+            self.ledger.note_part(at.claim, &sent).await?;
+        }
+        Ok((part, hashed))
+    }
+
+    async fn stream_one(
+        &self,
+        at: &At<'_, W>,
+        running: &Running<'_>,
+        number: u32,
+        range: (u64, u64),
+    ) -> Result<(Part, Hashed), Fault> {
+        let length = range.1.saturating_sub(range.0) + 1;
+        let composite = running.checksum.is_some_and(|checksum| checksum.kind == ChecksumType::Composite);
+        let whole = composite || length <= PIPE;
+        let piece = if whole { length } else { PIPE };
+        let _memory = self.budget.memory_for_large(piece).await.ok_or_else(engine_stopped)?;
+        self.budget.request().await;
+        let read = Read {
+            pick: self.pinned(at, running.head),
+            range: Some(range),
+            if_match: Some(running.head.etag.clone()),
+        };
+        let got = match self.world.source().get(&at.job().key, read).await? {
+            Fetched::Object(got) => *got,
+            Fetched::DeleteMarker | Fetched::Missing => return Err(source_gone()),
+        };
+        let upload = UploadRef { key: &at.job().target_key, id: &running.id };
+        let expected = if running.md5 { Expected::part_with_md5(running.algorithm) } else { Expected::part(running.algorithm) };
+        self.budget.request().await;
+        let (part, hashed) = if whole {
+            let (bytes, hashed) = self.collect(got.body, &expected, length).await?;
+            let checksum = running.checksum.map(|_| hashed.checksum());
+            (at.store.upload_part(upload, number, Payload::Whole(bytes), checksum.as_ref()).await?, hashed)
+        } else {
+            let (stream, hashed) = self.tap(got.body, &expected, length);
+            let sent = at.store.upload_part(upload, number, Payload::Piped { stream, length }, None).await;
+            match (sent, hashed.await) {
+                (Ok(part), Ok(Ok(hashed))) => (part, hashed),
+                (_, Ok(Err(fault))) | (Err(fault), _) => return Err(fault),
+                (Ok(_), Err(_)) => return Err(disagrees(number)),
+            }
+        };
+        let stored = part.checksum.as_ref().filter(|_| running.checksum.is_some_and(|c| c.algorithm == running.algorithm));
+        if stored.is_some_and(|stored| *stored != hashed.checksum().value) {
+            return Err(disagrees(number));
+        }
+        Ok((part, hashed))
+    }
+
+    async fn copy_one(
+        &self,
+        at: &At<'_, W>,
+        running: &Running<'_>,
+        number: u32,
+        range: (u64, u64),
+    ) -> Result<Done, Fault> {
+        let upload = UploadRef { key: &at.job().target_key, id: &running.id };
+        let source = self.copy_source(at, running.head);
+        let range_to_send = (running.head.size > RANGE_COPIED_ABOVE).then_some(range);
+        self.budget.request().await;
+        let part = at.store.copy_part(upload, number, &source, range_to_send).await?;
+        let length = range.1.saturating_sub(range.0) + 1;
+        let hashed = part.checksum.as_ref().and_then(|text| Hashed::recalled(running.algorithm, text, length));
+        Ok((part, hashed))
+    }
+
+    async fn complete(
+        &self,
+        at: &At<'_, W>,
+        running: &Running<'_>,
+        done: &BTreeMap<u32, Done>,
+        (checksum, condition): (Option<Checksum>, &Condition),
+    ) -> Result<Completed, Stop> {
+        let parts = done.values().map(|(part, hashed)| filled(running, part, hashed.as_ref())).collect();
+        let completion = Completion {
+            parts,
+            size: running.head.size,
+            checksum,
+            sent: running.checksum,
+            condition: condition.clone(),
+        };
+        self.budget.request().await;
+        let upload = UploadRef { key: &at.job().target_key, id: &running.id };
+        match at.store.complete_upload(upload, &completion).await {
+            Ok(written) => Ok(Completed::Written(written)),
+            Err(fault) if fault.kind == FaultKind::Raced => {
+                // The key has moved on, so this upload's initiation lies in the wrong place of the order now.
+                at.store.abort_upload(upload).await?;
+                self.ledger.forget_upload(at.claim).await?;
+                lost(fault).map(Completed::Carried)
+            }
+            Err(fault) if fault.kind == FaultKind::Gone => {
+                self.upload_gone(at, running.head, fault).await.map(Completed::Carried)
+            }
+            // It may have happened all the same: the next attempt finds the upload gone and looks.
+            Err(fault) if matches!(fault.kind, FaultKind::Transient | FaultKind::Throttled) => Err(fault.into()),
+            Err(fault) => Err(self.give_up(at, running, fault).await),
+        }
+    }
+
+    /// Ends an upload that cannot become right.
+    async fn give_up(&self, at: &At<'_, W>, running: &Running<'_>, fault: Fault) -> Stop {
+        let upload = UploadRef { key: &at.job().target_key, id: &running.id };
+        // The abort may fail too: the upload then stays in the ledger, and the next attempt aborts it.
+        let aborted = match at.store.abort_upload(upload).await {
+            Ok(()) => self.ledger.forget_upload(at.claim).await,
+            Err(also) => Err(also),
+        };
+        if let Err(also) = aborted {
+            tracing::warn!(key = %at.job().key, %also, "the upload could not be ended yet");
+        }
+        fault.into()
+    }
+
+    /// There is no such upload: either it was completed and the answer was lost, or it is really gone. Looking tells.
+    async fn upload_gone(&self, at: &At<'_, W>, head: &Head, fault: Fault) -> Result<Carried, Stop> {
+        self.budget.request().await;
+        let found = at.store.head(&at.job().target_key, &Pick::Current).await?;
+        self.ledger.forget_upload(at.claim).await?;
+        if let Found::Object(found) = found
+            && Stamp::read(&found.attributes.metadata)
+                .is_some_and(|stamp| stamp.names(&head.version, &head.etag, head.modified))
+            && decide::same_bytes(head, &found) != Some(false)
+        {
+            return Ok(Carried::Examine);
+        }
+        let detail = format!("the upload was ended by somebody else ({fault}): it starts again");
+        Err(Fault::new(FaultKind::Transient, Side::Target, "finish the upload", detail).into())
+    }
+
+    /// Some stores lose the tags of multipart uploads: look, and put them back.
+    async fn restore_tags(&self, at: &At<'_, W>, tags: &Tags, written: &Written) -> Result<(), Stop> {
+        if tags.is_empty() {
+            return Ok(());
+        }
+        let pick = match &written.version {
+            Some(version) => Pick::Version(version.clone()),
+            None => Pick::Current,
+        };
+        self.budget.request().await;
+        if at.store.tags(&at.job().target_key, &pick).await? != *tags {
+            self.budget.request().await;
+            at.store.put_tags(&at.job().target_key, &pick, tags).await?;
+        }
+        Ok(())
+    }
+}
+
+enum Completed {
+    Written(Written),
+    Carried(Carried),
+}
+
+fn running(head: &Head, mover: Mover, id: String, sizes: Vec<u64>, checksum: Option<UploadChecksum>) -> Running<'_> {
+    let same_parts = head.etag.parts().is_some_and(|count| count as usize == sizes.len());
+    let composed = head.checksum.as_ref().filter(|stored| stored.kind == ChecksumType::Composite && same_parts);
+    let stored = head.checksum.as_ref().filter(|stored| stored.kind == ChecksumType::FullObject).or(composed);
+    // Hash with what can be compared with the source; where the source has nothing, with what the store keeps.
+    let algorithm = stored
+        .map(|stored| stored.algorithm)
+        .filter(|algorithm| algorithm.full_object_multipart() || composed.is_some())
+        .or(checksum.map(|checksum| checksum.algorithm))
+        .unwrap_or(Algorithm::Crc64Nvme);
+    let md5 = stored.is_none() && same_parts && decide::plain(&head.encryption) && mover == Mover::Worker;
+    Running { head, id, sizes, checksum, algorithm, md5, mover }
+}
+
+/// The parts of an earlier run whose hashes are known and that the store still holds as they were sent.
+fn known_parts(running: &Running<'_>, listed: Vec<Part>, sent: &[SentPart]) -> BTreeMap<u32, Done> {
+    let told = running.checksum.is_some_and(|checksum| checksum.algorithm == running.algorithm);
+    let mut known = BTreeMap::new();
+    for part in listed {
+        let Some(size) = (part.number as usize).checked_sub(1).and_then(|place| running.sizes.get(place)) else { continue };
+        if part.size != *size {
+            continue;
+        }
+        let ours = sent.iter().find(|sent| sent.number == part.number && sent.etag == part.etag);
+        let text = ours.map(|sent| &sent.checksum).or(part.checksum.as_ref().filter(|_| told));
+        let hashed = text.and_then(|text| Hashed::recalled(running.algorithm, text, *size));
+        let hashed = hashed.map(|hashed| hashed.with_md5(ours.and_then(|sent| sent.md5.as_deref())));
+        let usable = match running.mover {
+            // The store copied it from the pinned version: it is right whether its hash is told or not.
+            Mover::Store => true,
+            Mover::Worker => hashed.as_ref().is_some_and(|hashed| !running.md5 || hashed.md5_base64().is_some()),
+        };
+        if usable {
+            known.insert(part.number, (part, hashed));
+        }
+    }
+    known
+}
+
+struct Whole {
+    verdict: Verdict,
+    /// For the store to check before the object becomes visible.
+    checksum: Option<Checksum>,
+}
+
+/// Whether the parts come to what the source stores: an `Err` before anything is visible.
+fn verified(running: &Running<'_>, done: &BTreeMap<u32, Done>) -> Result<Whole, Fault> {
+    let hashes: Option<Vec<Hashed>> = done.values().map(|(_, hashed)| hashed.clone()).collect();
+    let unknown = Verdict::Unprovable("the source stores no checksum that parts can be compared with");
+    let keeps = |checksum: &Checksum| running.checksum == Some(UploadChecksum { algorithm: checksum.algorithm, kind: checksum.kind });
+    let Some(hashes) = hashes else {
+        let checksum = running.head.checksum.clone().filter(|stored| stored.kind == ChecksumType::FullObject && keeps(stored));
+        return Ok(Whole { verdict: unknown, checksum });
+    };
+    let full = digest::combined(&hashes);
+    let composite = digest::composite(&hashes);
+    let ours = [&full, &composite].into_iter().flatten().find(|ours| {
+        running.head.checksum.as_ref().is_some_and(|stored| stored.algorithm == ours.algorithm && stored.kind == ours.kind)
+    });
+    let verdict = match (&running.head.checksum, ours) {
+        (Some(stored), Some(ours)) if stored == ours => Verdict::Exact,
+        (Some(_), Some(_)) => return Err(mismatch("checksum")),
+        (Some(_), None) | (None, _) if running.md5 => match digest::composed_etag(&hashes) {
+            Some(etag) if etag == running.head.etag.as_str() => Verdict::Exact,
+            // Composed of other parts than we think, or not of MD5s at all: nothing is proved either way.
+            Some(_) | None => unknown,
+        },
+        (Some(_), None) | (None, _) => unknown,
+    };
+    Ok(Whole { verdict, checksum: full.filter(keeps) })
+}
+
+/// A part as `CompleteMultipartUpload` wants it: a composite upload lists every part's checksum.
+fn filled(running: &Running<'_>, part: &Part, hashed: Option<&Hashed>) -> Part {
+    let ours = hashed.filter(|_| running.checksum.is_some_and(|checksum| checksum.algorithm == running.algorithm));
+    let checksum = part.checksum.clone().or(ours.map(|hashed| hashed.checksum().value));
+    Part { checksum, ..part.clone() }
+}
+
+fn over(condition: &Condition) -> Option<crate::model::object::ETag> {
+    match condition {
+        Condition::Matches(etag) => Some(etag.clone()),
+        Condition::Absent | Condition::Any => None,
+    }
+}
+
+fn mismatch(what: &str) -> Fault {
+    let detail = format!("the parts' {what} does not come to the one that the source stores");
+    Fault::new(FaultKind::Corrupt, Side::Source, "read the object in parts", detail)
+}
+
+fn disagrees(number: u32) -> Fault {
+    let detail = format!("the store's checksum of part {number} is not that of the bytes sent");
+    Fault::new(FaultKind::Corrupt, Side::Target, "send a part", detail)
+}
+
+fn source_gone() -> Fault {
+    let detail = "the version was deleted while it was read";
+    Fault::new(FaultKind::Gone, Side::Source, "read a part", detail)
+}
+
+fn engine_stopped() -> Fault {
+    Fault::new(FaultKind::Transient, Side::Local, "wait for memory", "the engine is stopping")
+}

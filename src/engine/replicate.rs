@@ -1,0 +1,422 @@
+//! One claim from facts to settlement.
+
+use std::sync::Arc;
+
+use crate::ledger::{Claim, Lane, Outcome, Replica, Settlement};
+use crate::model::fault::{Disposition, Fault, FaultKind, Side};
+use crate::model::job::{Applied, ChangeKind, Job, Origin};
+use crate::model::object::{Found, Head, Tags, TargetId, Versioning};
+use crate::model::stamp::Stamp;
+use crate::plan::decide::{self, Clash, Opening, Overwriting};
+use crate::plan::retry;
+use crate::plan::route::{self, Choice, History, Rule};
+use crate::ports::{Condition, ObjectStore, Pick, World, Written};
+
+use super::transfer::{Carried, Judging, Landed, Verdict};
+use super::{Shared, TargetSettings, examine, follow};
+
+/// How often a lost race is decided again at once before the job waits its turn.
+const ROUNDS: usize = 6;
+
+/// How a job ended well.
+#[derive(Debug)]
+pub(super) struct Finish {
+    pub(super) outcome: Outcome,
+    pub(super) applied: Option<Applied>,
+    pub(super) replica: Option<Replica>,
+    pub(super) bytes: u64,
+    pub(super) verdict: Verdict,
+}
+
+impl Finish {
+    /// Nothing had to be written.
+    pub(super) fn without_write(outcome: Outcome) -> Self {
+        Self { outcome, applied: None, replica: None, bytes: 0, verdict: Verdict::Exact }
+    }
+}
+
+/// Why a job did not end well.
+#[derive(Debug)]
+pub(super) enum Stop {
+    /// Something went wrong.
+    Fault(Fault),
+    /// The engine is stopping; what was done so far is written down.
+    Interrupted,
+}
+
+impl From<Fault> for Stop {
+    fn from(fault: Fault) -> Self {
+        Self::Fault(fault)
+    }
+}
+
+/// Everything that holds for one job while it is worked on.
+pub(super) struct At<'a, W: World> {
+    pub(super) claim: &'a Claim,
+    pub(super) rule: &'a Rule,
+    /// How much of the past can really be brought: all only where both sides keep versions.
+    pub(super) history: History,
+    /// The object's tags, where a rule had to know them already.
+    pub(super) tags: Option<Tags>,
+    pub(super) store: &'a W::Store,
+    pub(super) target: &'a TargetSettings,
+    pub(super) source_versioning: Versioning,
+    pub(super) target_versioning: Versioning,
+    /// What the ledger remembers of the target key; nothing for a job of a comparison, which is there to doubt it.
+    pub(super) applied: Option<Applied>,
+}
+
+impl<W: World> At<'_, W> {
+    pub(super) fn job(&self) -> &Job {
+        self.claim.job()
+    }
+
+    fn overwriting(&self) -> Overwriting {
+        match self.target_versioning {
+            Versioning::Enabled => Overwriting::KeepsVersion,
+            Versioning::Off | Versioning::Suspended => Overwriting::Destroys,
+        }
+    }
+}
+
+/// Works on one claim to its end. An error means that it could not be written down.
+pub(super) async fn work<W: World>(shared: &Arc<Shared<W>>, lane: &Lane, claim: Claim) -> Result<(), Fault> {
+    let newer_waiting = lane.waiting().next().is_some();
+    match attempt(shared, &claim, newer_waiting).await {
+        Ok(finish) => settle(shared, claim, finish).await,
+        Err(Stop::Interrupted) => Ok(()),
+        Err(Stop::Fault(fault)) => handle(shared, claim, fault).await,
+    }
+}
+
+async fn settle<W: World>(shared: &Shared<W>, claim: Claim, finish: Finish) -> Result<(), Fault> {
+    let job = claim.job();
+    let replicated = matches!(finish.outcome, Outcome::Replicated);
+    tracing::debug!(key = %job.key, version = %job.version, target = %job.target, outcome = ?finish.outcome, "settled");
+    if let Verdict::Unprovable(reason) = finish.verdict {
+        tracing::warn!(key = %job.key, version = %job.version, reason, "replicated, but equality cannot be proved");
+    }
+    let (now, bytes) = (shared.now(), finish.bytes);
+    let settlement = Settlement {
+        outcome: finish.outcome,
+        applied: finish.applied,
+        replica: finish.replica,
+        bytes,
+        provable: finish.verdict == Verdict::Exact,
+        now,
+    };
+    let settled = shared.ledger.settle(vec![claim], settlement).await?;
+    if replicated {
+        shared.pulse.replicated(settled.lag, bytes);
+    }
+    if shared.settings.ack == super::Ack::Settled {
+        shared.held.settled(&settled.ids);
+    }
+    Ok(())
+}
+
+async fn handle<W: World>(shared: &Shared<W>, claim: Claim, fault: Fault) -> Result<(), Fault> {
+    shared.pulse.fault(&fault);
+    let job = claim.job();
+    let now = shared.now();
+    let mut disposition = fault.kind.disposition();
+    if fault.kind == FaultKind::Corrupt && claim.attempts() + 1 >= retry::CORRUPT_TRIES {
+        disposition = Disposition::ParkAlone;
+    }
+    match disposition {
+        Disposition::Retry | Disposition::DecideAgain => {
+            let wait = shared.settings.retry.wait(fault.kind, claim.attempts(), chance());
+            tracing::info!(key = %job.key, version = %job.version, %fault, wait_ms = wait.as_millis(), "will try again");
+            shared.ledger.defer(claim, now.plus(wait), &fault, now).await
+        }
+        Disposition::Drop => {
+            tracing::info!(key = %job.key, version = %job.version, %fault, "nothing left to replicate");
+            settle(shared, claim, Finish::without_write(Outcome::Gone)).await
+        }
+        Disposition::ParkGroup | Disposition::ParkAlone => {
+            tracing::warn!(key = %job.key, version = %job.version, kind = fault.kind.name(), %fault, "parked");
+            shared.ledger.park(claim, &fault, now).await
+        }
+        Disposition::Halt => Err(fault),
+    }
+}
+
+/// Dice for the jitter, from the one source of chance that the standard library has.
+fn chance() -> f64 {
+    use std::hash::{BuildHasher, Hasher, RandomState};
+    let dice = RandomState::new().build_hasher().finish() >> 11;
+    #[allow(clippy::cast_precision_loss, reason = "53 bits fit a double exactly")]
+    let share = dice as f64 / (1_u64 << 53) as f64;
+    share
+}
+
+async fn attempt<W: World>(shared: &Arc<Shared<W>>, claim: &Claim, newer_waiting: bool) -> Result<Finish, Stop> {
+    let job = claim.job();
+    let (rule, tags) = match ruled(shared, job).await? {
+        Ruling::Rule(rule, tags) => (rule, tags),
+        Ruling::Nothing(reason) => return Ok(Finish::without_write(Outcome::NotReplicated(reason))),
+    };
+    if rule.target_key(&job.key) != job.target_key {
+        return redirect(shared, claim, rule).await;
+    }
+    if job.target_key.as_str().len() > route::MAX_KEY_BYTES {
+        let detail = format!("the target key would have {} bytes, S3 permits 1,024", job.target_key.as_str().len());
+        return Err(Fault::new(FaultKind::Ineligible, Side::Target, "name the replica", detail).into());
+    }
+    let (store, target) = shared.target(&job.target)?;
+    let source_versioning = shared.source_versioning().await?;
+    let target_versioning = shared.target_versioning(&job.target, store).await?;
+    let versions_on_both = source_versioning != Versioning::Off && target_versioning == Versioning::Enabled;
+    let history = if versions_on_both { rule.history } else { History::Latest };
+    let applied = match job.origin {
+        Origin::Event => shared.ledger.applied(&job.target, &job.target_key)?,
+        Origin::Scan => None,
+    };
+    let at = At { claim, rule, history, tags, store, target, source_versioning, target_versioning, applied };
+    match job.kind {
+        ChangeKind::Write | ChangeKind::Restored => bring(shared, &at, newer_waiting).await,
+        ChangeKind::DeleteMarker => bring_marker(shared, &at).await,
+        ChangeKind::Attributes => follow::follow(shared, &at).await,
+    }
+}
+
+enum Ruling<'r> {
+    Rule(&'r Rule, Option<Tags>),
+    Nothing(String),
+}
+
+/// The rule that holds for a job, with the object's tags read where a rule asks for them.
+async fn ruled<'r, W: World>(shared: &'r Shared<W>, job: &Job) -> Result<Ruling<'r>, Fault> {
+    let rules = &shared.settings.rules;
+    if job.kind == ChangeKind::DeleteMarker {
+        return Ok(match route::choose_for_marker(rules, &job.target, &job.key) {
+            Choice::Rule(rule) => Ruling::Rule(rule, None),
+            Choice::Nothing(reason) => Ruling::Nothing(reason),
+            Choice::NeedsTags => Ruling::Nothing("a delete marker has no tags".to_owned()),
+        });
+    }
+    match route::choose(rules, &job.target, &job.key, None) {
+        Choice::Rule(rule) => return Ok(Ruling::Rule(rule, None)),
+        Choice::Nothing(reason) => return Ok(Ruling::Nothing(reason)),
+        Choice::NeedsTags => {}
+    }
+    shared.budget.request().await;
+    let pick = exactly(shared.source_versioning().await?, job);
+    let tags = shared.world.source().tags(&job.key, &pick).await?;
+    Ok(match route::choose(rules, &job.target, &job.key, Some(&tags)) {
+        Choice::Rule(rule) => Ruling::Rule(rule, Some(tags)),
+        Choice::Nothing(reason) => Ruling::Nothing(reason),
+        Choice::NeedsTags => Ruling::Nothing("the object's tags are not known".to_owned()),
+    })
+}
+
+/// How to name a job's version to the source: a bucket without versioning has only a current one.
+pub(super) fn exactly(versioning: Versioning, job: &Job) -> Pick {
+    match versioning {
+        Versioning::Off => Pick::Current,
+        Versioning::Enabled | Versioning::Suspended => Pick::Version(job.version.clone()),
+    }
+}
+
+/// The object's tags chose another rule than its prefix did, and that one names another target key: the work goes
+/// there as a job of its own, under that key's own order.
+async fn redirect<W: World>(shared: &Shared<W>, claim: &Claim, rule: &Rule) -> Result<Finish, Stop> {
+    let job = claim.job();
+    let moved = Job { rule: rule.id.clone(), target_key: rule.target_key(&job.key), ..job.clone() };
+    let admission = crate::ledger::Admission { jobs: vec![moved], now: shared.now(), ..Default::default() };
+    shared.ledger.admit(admission).await?;
+    shared.work.notify_one();
+    let reason = format!("goes to another key by rule {:?}, which its tags choose", rule.id);
+    Ok(Finish::without_write(Outcome::NotReplicated(reason)))
+}
+
+/// Brings an object version.
+async fn bring<W: World>(shared: &Arc<Shared<W>>, at: &At<'_, W>, newer_waiting: bool) -> Result<Finish, Stop> {
+    match decide::open(at.job(), at.history, at.applied.as_ref(), newer_waiting) {
+        Opening::Known => return Ok(Finish::without_write(Outcome::AlreadyEqual)),
+        Opening::Read { pick, condition } => match shared.carry(at, &pick, &condition, Judging::ByMemory).await? {
+            Carried::Landed(landed) => return Ok(landed_finish(shared, at, *landed)),
+            Carried::AlreadyEqual(_) => return Ok(Finish::without_write(Outcome::AlreadyEqual)),
+            Carried::NotReplicated(reason) => return Ok(Finish::without_write(Outcome::NotReplicated(reason))),
+            Carried::Missing if at.history == History::Latest || pick != Pick::Current => {
+                return Ok(Finish::without_write(Outcome::Gone));
+            }
+            Carried::DeleteMarker if at.history == History::Latest => {
+                return Ok(Finish::without_write(Outcome::Superseded));
+            }
+            Carried::Examine | Carried::Raced | Carried::Missing | Carried::DeleteMarker => {}
+        },
+        Opening::Examine => {}
+    }
+    for _ in 0..ROUNDS {
+        let finish = match at.history {
+            History::All => examine::examine(shared, at).await?,
+            History::Latest => bring_latest(shared, at).await?,
+        };
+        if let Some(finish) = finish {
+            return Ok(finish);
+        }
+    }
+    Err(raced("bring the version").into())
+}
+
+pub(super) fn raced(during: &'static str) -> Fault {
+    Fault::new(FaultKind::Raced, Side::Target, during, "the target changed under every look: somebody else writes this key")
+}
+
+/// Brings the newest version, having looked at both sides. `None` when the target changed meanwhile.
+async fn bring_latest<W: World>(shared: &Arc<Shared<W>>, at: &At<'_, W>) -> Result<Option<Finish>, Stop> {
+    let job = at.job();
+    shared.budget.request().await;
+    let source = match shared.world.source().head(&job.key, &Pick::Current).await? {
+        Found::Object(head) => head,
+        Found::DeleteMarker => return Ok(Some(Finish::without_write(Outcome::Superseded))),
+        Found::Missing => return Ok(Some(Finish::without_write(Outcome::Gone))),
+    };
+    shared.budget.request().await;
+    let mut target = at.store.head(&job.target_key, &Pick::Current).await?;
+    if let Found::Object(head) = &mut target {
+        recall_stamp(shared, &job.target, job, head)?;
+    }
+    let origin = if at.claim.last_fault() == Some(FaultKind::Corrupt) { Origin::Scan } else { job.origin };
+    match decide::clash(&source, &target, origin, at.overwriting()) {
+        Clash::AlreadyEqual => Ok(Some(already_equal(at, &source, &target))),
+        Clash::Foreign => Err(foreign(at).into()),
+        Clash::Write(condition) => match shared.carry(at, &Pick::Current, &condition, Judging::AsTold).await? {
+            Carried::Landed(landed) => Ok(Some(landed_finish(shared, at, *landed))),
+            Carried::AlreadyEqual(_) => Ok(Some(already_equal(at, &source, &target))),
+            Carried::NotReplicated(reason) => Ok(Some(Finish::without_write(Outcome::NotReplicated(reason)))),
+            Carried::Examine | Carried::Raced | Carried::Missing | Carried::DeleteMarker => Ok(None),
+        },
+    }
+}
+
+fn foreign<W: World>(at: &At<'_, W>) -> Fault {
+    let detail = format!(
+        "{:?} in bucket {:?} was not written by repl and the bucket keeps no versions, so overwriting would destroy it: \
+         enable versioning there, or remove it, then retry",
+        at.job().target_key, at.target.bucket
+    );
+    Fault::new(FaultKind::Foreign, Side::Target, "replace the object", detail)
+}
+
+/// Gives a replica that carries no stamp the one that the ledger kept for it.
+pub(super) fn recall_stamp<W: World>(
+    shared: &Shared<W>,
+    target: &TargetId,
+    job: &Job,
+    head: &mut Head,
+) -> Result<(), Fault> {
+    if Stamp::read(&head.attributes.metadata).is_some() {
+        return Ok(());
+    }
+    let replicas = shared.ledger.replicas(target, &job.target_key)?;
+    let known = replicas.iter().find(|replica| {
+        replica.target_etag == head.etag
+            && replica.target_version.as_ref().is_none_or(|version| *version == head.version)
+    });
+    if let Some(replica) = known {
+        let origin = shared.settings.source_bucket.clone();
+        let (version, etag) = (replica.source_version.clone(), replica.source_etag.clone());
+        // In memory only: that it would not fit S3's limit is why it stands in the ledger.
+        Stamp { version, etag, modified: replica.modified, origin }.put(&mut head.attributes.metadata);
+    }
+    Ok(())
+}
+
+fn already_equal<W: World>(at: &At<'_, W>, source: &Head, target: &Found) -> Finish {
+    let applied = match target {
+        Found::Object(target) => Some(Applied {
+            version: source.version.clone(),
+            marker: false,
+            source_etag: Some(source.etag.clone()),
+            modified: source.modified,
+            sequencer: sequencer_of(at.job(), source),
+            target_etag: Some(target.etag.clone()),
+            target_version: Some(target.version.clone()),
+        }),
+        Found::DeleteMarker | Found::Missing => None,
+    };
+    Finish { applied, ..Finish::without_write(Outcome::AlreadyEqual) }
+}
+
+fn sequencer_of(job: &Job, head: &Head) -> Option<crate::model::object::Sequencer> {
+    let same = job.version == head.version && job.etag.as_ref().is_none_or(|etag| *etag == head.etag);
+    if same { job.sequencer.clone() } else { None }
+}
+
+/// What is remembered after a write.
+pub(super) fn remembered(job: &Job, head: &Head, written: &Written) -> Applied {
+    Applied {
+        version: head.version.clone(),
+        marker: false,
+        source_etag: Some(head.etag.clone()),
+        modified: head.modified,
+        sequencer: sequencer_of(job, head),
+        target_etag: Some(written.etag.clone()),
+        target_version: written.version.clone(),
+    }
+}
+
+pub(super) fn landed_finish<W: World>(shared: &Shared<W>, at: &At<'_, W>, landed: Landed) -> Finish {
+    let applied = remembered(at.job(), &landed.head, &landed.written);
+    shared.note_landed(at, &landed);
+    Finish {
+        outcome: Outcome::Replicated,
+        replica: landed.replica(),
+        bytes: landed.head.size,
+        verdict: landed.verdict,
+        applied: Some(applied),
+    }
+}
+
+/// Makes a delete marker, if the source still says so (P4).
+async fn bring_marker<W: World>(shared: &Arc<Shared<W>>, at: &At<'_, W>) -> Result<Finish, Stop> {
+    let job = at.job();
+    let known = at.applied.as_ref().is_some_and(|applied| applied.marker && applied.version == job.version);
+    if known && !job.version.is_null() {
+        return Ok(Finish::without_write(Outcome::AlreadyEqual));
+    }
+    for _ in 0..ROUNDS {
+        let finish = match at.history {
+            History::All => examine::examine(shared, at).await?,
+            History::Latest => mark_latest(shared, at).await?,
+        };
+        if let Some(finish) = finish {
+            return Ok(finish);
+        }
+    }
+    Err(raced("make the delete marker").into())
+}
+
+/// With only the newest kept: the marker is made only if the source's current version is one now.
+async fn mark_latest<W: World>(shared: &Arc<Shared<W>>, at: &At<'_, W>) -> Result<Option<Finish>, Stop> {
+    let job = at.job();
+    if !examine::source_is_deleted(shared, &job.key).await? {
+        return Ok(Some(Finish::without_write(Outcome::Superseded)));
+    }
+    shared.budget.request().await;
+    let etag = match at.store.head(&job.target_key, &Pick::Current).await? {
+        Found::Object(head) => head.etag,
+        Found::DeleteMarker | Found::Missing => return Ok(Some(Finish::without_write(Outcome::AlreadyEqual))),
+    };
+    match shared.mark(at, &Condition::Matches(etag)).await {
+        Ok(target_version) => Ok(Some(marked(job, target_version))),
+        Err(fault) if fault.kind == FaultKind::Raced => Ok(None),
+        Err(fault) => Err(fault.into()),
+    }
+}
+
+pub(super) fn marked(job: &Job, target_version: Option<crate::model::object::VersionId>) -> Finish {
+    let applied = Applied {
+        version: job.version.clone(),
+        marker: true,
+        source_etag: None,
+        modified: job.changed,
+        sequencer: job.sequencer.clone(),
+        target_etag: None,
+        target_version,
+    };
+    Finish { applied: Some(applied), ..Finish::without_write(Outcome::Replicated) }
+}
+

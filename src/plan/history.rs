@@ -1,0 +1,216 @@
+//! The order of a key's versions on both sides, and what must be written so that the target's ends up right (P3).
+
+use crate::model::object::{VersionEntry, VersionId};
+
+/// One version at the target, oldest first, as far as it could be told which source version it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Replica {
+    /// The replica of the source version at this place of the source's history.
+    Of(usize),
+    /// A delete marker: it carries no stamp, so its place tells what it stands for.
+    Marker,
+    /// Somebody else's, or of a version that the source no longer has.
+    Unknown,
+}
+
+/// Whether a place in the source's history is a version or a delete marker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// An object version.
+    Object,
+    /// A delete marker.
+    Marker,
+}
+
+/// The source's history of one key, oldest first, from a listing that is newest first.
+#[must_use]
+pub fn oldest_first(listing: Vec<VersionEntry>) -> Vec<VersionEntry> {
+    let mut history = listing;
+    history.reverse();
+    history
+}
+
+/// The place of a version in a history.
+#[must_use]
+pub fn place(history: &[VersionEntry], version: &VersionId) -> Option<usize> {
+    history.iter().position(|entry| entry.version == *version)
+}
+
+/// Which source version each replica is, markers included: a marker stands for the first source marker after its
+/// predecessor that comes before its successor.
+fn placed(source: &[Kind], target: &[Replica]) -> Vec<Option<usize>> {
+    let mut next = 0;
+    let mut places = Vec::with_capacity(target.len());
+    for (position, replica) in target.iter().enumerate() {
+        let place = match replica {
+            Replica::Of(place) => Some(*place),
+            Replica::Unknown => None,
+            Replica::Marker => {
+                let end = target
+                    .iter()
+                    .skip(position)
+                    .find_map(|later| match later {
+                        Replica::Of(place) if *place >= next => Some(*place),
+                        Replica::Of(_) | Replica::Marker | Replica::Unknown => None,
+                    })
+                    .unwrap_or(source.len());
+                (next..end).find(|place| source.get(*place) == Some(&Kind::Marker))
+            }
+        };
+        if let Some(place) = place {
+            next = place + 1;
+        }
+        places.push(place);
+    }
+    places
+}
+
+/// What must be appended at the target, in this order, so that the version at `wanted` is there, in its place: empty
+/// when it is already. A late version is written and then all of its newer siblings that the target has; a late delete
+/// marker whose successors were applied is left out (P4).
+#[must_use]
+pub fn missing(source: &[Kind], target: &[Replica], wanted: usize) -> Vec<usize> {
+    let places = placed(source, target);
+    let mut newer: Vec<usize> = places.iter().flatten().copied().filter(|place| *place > wanted).collect();
+    newer.sort_unstable();
+    newer.dedup();
+    let tails = places
+        .iter()
+        .enumerate()
+        .filter(|(_, place)| **place == Some(wanted))
+        .map(|(position, _)| unmatched(&newer, places.get(position + 1..).unwrap_or_default()));
+    if let Some(shortest) = tails.min_by_key(|tail| tail.len()) {
+        return shortest.to_vec();
+    }
+    if newer.is_empty() {
+        return vec![wanted];
+    }
+    match source.get(wanted) {
+        Some(Kind::Object) => std::iter::once(wanted).chain(newer).collect(),
+        Some(Kind::Marker) | None => Vec::new(),
+    }
+}
+
+/// The rest of `newer` that does not stand in `places`, in order.
+fn unmatched<'n>(newer: &'n [usize], places: &[Option<usize>]) -> &'n [usize] {
+    let mut rest = newer;
+    for place in places.iter().flatten() {
+        if let Some((first, others)) = rest.split_first()
+            && first == place
+        {
+            rest = others;
+        }
+    }
+    rest
+}
+
+/// How far back the target must be told apart: older replicas than the first one (from the newest) that precedes
+/// `wanted` cannot change the answer of [`missing`].
+#[must_use]
+pub fn settles(replica: Replica, wanted: usize) -> bool {
+    matches!(replica, Replica::Of(place) if place < wanted)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use Kind::{Marker, Object};
+    use Replica::Of;
+    use proptest::prelude::*;
+
+    #[test]
+    fn in_order_appends_one() {
+        assert_eq!(missing(&[Object, Object], &[Of(0)], 1), [1]);
+        assert_eq!(missing(&[Object], &[], 0), [0]);
+        assert_eq!(missing(&[Object, Marker], &[Of(0)], 1), [1]);
+    }
+
+    #[test]
+    fn what_is_there_is_not_written_again() {
+        assert!(missing(&[Object, Object], &[Of(0), Of(1)], 0).is_empty());
+        assert!(missing(&[Object, Marker, Object], &[Of(0), Replica::Marker, Of(2)], 1).is_empty());
+        assert!(missing(&[Object, Object, Marker], &[Of(0), Replica::Marker], 2).is_empty(), "an unreplicated version between");
+    }
+
+    #[test]
+    fn a_late_version_comes_with_its_newer_siblings() {
+        assert_eq!(missing(&[Object, Object, Marker, Object], &[Of(1), Replica::Marker, Of(3)], 0), [0, 1, 2, 3]);
+        assert_eq!(missing(&[Object, Object, Object], &[Of(0), Of(2)], 1), [1, 2]);
+    }
+
+    #[test]
+    fn a_broken_insertion_is_finished_and_not_begun_again() {
+        let source = [Object, Object, Marker, Object];
+        assert_eq!(missing(&source, &[Of(1), Replica::Marker, Of(3), Of(0), Of(1)], 0), [2, 3]);
+    }
+
+    #[test]
+    fn a_late_marker_is_left_out() {
+        assert!(missing(&[Object, Marker, Object], &[Of(0), Of(2)], 1).is_empty());
+    }
+
+    #[test]
+    fn two_markers_in_a_row_are_two() {
+        assert_eq!(missing(&[Object, Marker, Marker], &[Of(0), Replica::Marker], 2), [2]);
+        assert!(missing(&[Object, Marker, Marker], &[Of(0), Replica::Marker, Replica::Marker], 2).is_empty());
+    }
+
+    #[test]
+    fn a_marker_after_an_unreplicated_successor_is_nobodys() {
+        assert_eq!(missing(&[Object, Object, Object, Marker], &[Of(0), Replica::Marker, Of(2)], 3), [3]);
+    }
+
+    #[test]
+    fn foreign_versions_neither_help_nor_hurt() {
+        assert_eq!(missing(&[Object, Object], &[Replica::Unknown, Of(0), Replica::Unknown], 1), [1]);
+        assert!(missing(&[Object, Object], &[Of(0), Replica::Unknown, Of(1)], 1).is_empty());
+    }
+
+    fn applied(source: &[Kind], target: &[Replica], appended: &[usize]) -> Vec<Replica> {
+        let mut after = target.to_vec();
+        after.extend(appended.iter().map(|place| match source[*place] {
+            Object => Of(*place),
+            Marker => Replica::Marker,
+        }));
+        after
+    }
+
+    proptest! {
+        /// Jobs in any order, with crashes in the middle of an insertion: afterwards the newest applied object is the
+        /// newest at the target, every object is there in order, and doing it all again appends nothing.
+        #[test]
+        fn any_order_ends_right(
+            kinds in proptest::collection::vec(prop_oneof![3 => Just(Object), 1 => Just(Marker)], 1..7),
+            order in proptest::collection::vec(0usize..7, 0..14),
+            cuts in proptest::collection::vec(0usize..4, 14),
+        ) {
+            let mut target: Vec<Replica> = Vec::new();
+            let all = (0..kinds.len()).collect::<Vec<_>>();
+            for (job, cut) in order.iter().zip(&cuts) {
+                let Some(job) = all.get(*job) else { continue };
+                let append = missing(&kinds, &target, *job);
+                let done = append.len().saturating_sub(*cut);
+                target = applied(&kinds, &target, &append[..done]);
+            }
+            // Every job is decided again until nothing is left to do, in any order: here newest last, twice.
+            for job in all.iter().chain(&all) {
+                let append = missing(&kinds, &target, *job);
+                target = applied(&kinds, &target, &append);
+                prop_assert!(missing(&kinds, &target, *job).is_empty(), "decided again, it comes to nothing");
+            }
+            let objects: Vec<usize> = all.iter().copied().filter(|place| kinds[*place] == Object).collect();
+            let mut rest = &objects[..];
+            for replica in &target {
+                if let (Of(place), Some((first, others))) = (replica, rest.split_first()) && place == first {
+                    rest = others;
+                }
+            }
+            prop_assert!(rest.is_empty(), "objects {:?} are not in order in {:?}", objects, target);
+            match kinds.last() {
+                Some(Object) => prop_assert_eq!(target.last(), Some(&Of(kinds.len() - 1))),
+                Some(Marker) => prop_assert_eq!(target.last(), Some(&Replica::Marker)),
+                None => {}
+            }
+        }
+    }
+}

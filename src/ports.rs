@@ -377,8 +377,10 @@ pub enum Content {
         changes: Vec<Change>,
         /// Records that ask for nothing, each with the reason why.
         ignored: Vec<Ignored>,
+        /// Records that cannot be understood, each with the reason why: the message belongs in the quarantine too.
+        unreadable: Vec<String>,
     },
-    /// It cannot be understood: the reason.
+    /// Nothing of it can be understood: the reason.
     Unreadable(String),
 }
 

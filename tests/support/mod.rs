@@ -10,4 +10,9 @@
     reason = "tests fail by panicking, and live in real time"
 )]
 
+pub(crate) mod compare;
+pub(crate) mod objects;
+pub(crate) mod pair;
 pub(crate) mod proxy;
+pub(crate) mod servers;
+pub(crate) mod worker;

@@ -1,6 +1,13 @@
 //! The proxy that other tests trust, tested by itself: each act must really happen.
 
-#![allow(clippy::disallowed_methods, reason = "this test lives in real time")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::disallowed_methods,
+    reason = "tests panic, and live in real time"
+)]
 
 mod support;
 

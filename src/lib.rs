@@ -36,9 +36,9 @@
 //! exclusive right to one target key. *Stamp*: provenance in a replica's user metadata. *Parked*: waiting for its cause
 //! to be mended. *Quarantine*: messages that cannot be understood. *Settled*: done, one way or another.
 
+pub mod aws;
 pub mod cli;
 pub mod config;
-pub mod aws;
 pub mod engine;
 pub mod ledger;
 pub mod model;

@@ -68,3 +68,13 @@ fn the_example_leaves_no_key_out() {
     }
     assert!(seen > 100, "only {seen} keys were told");
 }
+
+/// The outside contract's own example, as other programs are written against it, must be accepted as it stands.
+#[test]
+fn the_contracts_example_is_accepted() {
+    let config = repl::config::parse(include_str!("contract.toml"), "contract.toml").unwrap();
+    let rule = &config.rules[0];
+    assert!(rule.delete_markers && !rule.tags.is_empty() && rule.owner_full_control);
+    assert_eq!((rule.id.as_str(), rule.target_prefix.as_str()), ("critical", "from-us/"));
+    assert_eq!(config.transfer.memory, 48 << 20);
+}

@@ -42,7 +42,9 @@ impl Args {
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
     /// Replicates continuously what the queue tells
-    #[command(after_help = "Examples:\n  repl run --config /etc/repl/repl.toml\n  repl run --until-idle=5s     from cron: works the queue off, then ends with 0 (1 if something is parked)")]
+    #[command(
+        after_help = "Examples:\n  repl run --config /etc/repl/repl.toml\n  repl run --until-idle=5s     from cron: works the queue off, then ends with 0 (1 if something is parked)"
+    )]
     Run(Run),
     /// Tells what is going on: from the running worker, or from its ledger
     #[command(after_help = "Examples:\n  repl status\n  repl status --json | jq .pending.oldest_age_seconds")]

@@ -42,7 +42,9 @@ pub(super) struct Worker {
 /// Runs until it is told to stop, or until there has been nothing to do for as long as was asked.
 pub(super) async fn run(config: &Config, args: &args::Run) -> Result<Exit, Failure> {
     if config.queue.is_none() {
-        return Err(Failure::usage("`repl run` needs a [queue] with its url in the config: there is nothing to listen to"));
+        return Err(Failure::usage(
+            "`repl run` needs a [queue] with its url in the config: there is nothing to listen to",
+        ));
     }
     let ledger = Ledger::open(&config.ledger.path)?;
     let world = Arc::new(Aws::new(config).await?);
@@ -53,7 +55,12 @@ pub(super) async fn run(config: &Config, args: &args::Run) -> Result<Exit, Failu
     let worker = Arc::new(Worker { config: config.clone(), world, ledger, pulse, engine, phase: watched });
     let mut tasks = JoinSet::new();
     tasks.spawn(socket::serve(socket::bind(&config.ledger.path)?, Arc::clone(&worker)));
-    tracing::info!(source = config.source.bucket, targets = config.targets.len(), rules = config.rules.len(), "running");
+    tracing::info!(
+        source = config.source.bucket,
+        targets = config.targets.len(),
+        rules = config.rules.len(),
+        "running"
+    );
     let stopped = supervise(&worker, &phase, args.until_idle).await;
     tasks.shutdown().await;
     socket::remove(&config.ledger.path);

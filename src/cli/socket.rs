@@ -38,7 +38,8 @@ pub(super) fn bind(ledger: &Path) -> Result<UnixListener, Failure> {
         return Err(Failure::usage(format!("could not make the socket {}: {detail}", path.display())));
     }
     remove(ledger);
-    let failed = |error: std::io::Error| Failure::stopped(format!("could not make the socket {}: {error}", path.display()));
+    let failed =
+        |error: std::io::Error| Failure::stopped(format!("could not make the socket {}: {error}", path.display()));
     let listener = UnixListener::bind(&path).map_err(failed)?;
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).map_err(failed)?;
     Ok(listener)
@@ -96,7 +97,9 @@ async fn reply(question: &[u8], worker: &Worker) -> Value {
             Ok(report) => json!({"answer": report.value()}),
             Err(failure) => json!({"error": failure.to_string()}),
         },
-        Some(other) => json!({"error": format!("the worker does not know the question {other:?}: are both of one version?")}),
+        Some(other) => {
+            json!({"error": format!("the worker does not know the question {other:?}: are both of one version?")})
+        }
         None => json!({"error": "not a question: one line of JSON like {\"ask\":\"status\"} was expected"}),
     }
 }

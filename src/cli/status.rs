@@ -36,7 +36,9 @@ impl Report {
             Phase::Drain | Phase::Halt => "draining",
         };
         let mut report = facts.report(state)?;
-        report["bytes_in_flight"] = json!(worker.engine.bytes_in_flight());
+        if let Some(fields) = report.as_object_mut() {
+            fields.insert("bytes_in_flight".to_owned(), json!(worker.engine.bytes_in_flight()));
+        }
         Ok(Self(report))
     }
 
@@ -156,9 +158,10 @@ impl Facts<'_> {
 
     fn faults(&self) -> Value {
         let Some(snapshot) = self.snapshot else { return Value::Null };
-        let faults = snapshot.faults.iter().map(|((kind, side), count)| {
-            json!({"kind": kind.name(), "side": side.name(), "count": count})
-        });
+        let faults = snapshot
+            .faults
+            .iter()
+            .map(|((kind, side), count)| json!({"kind": kind.name(), "side": side.name(), "count": count}));
         Value::Array(faults.collect())
     }
 }

@@ -133,13 +133,6 @@ fn rule_path(nth: usize, key: &str) -> String {
 }
 
 fn rule_alone(file: &File<'_>, nth: usize, rule: &Rule) {
-    if rule.delete_markers && !rule.tags.is_empty() {
-        file.refuse(
-            &rule_path(nth, "delete_markers"),
-            "a delete marker has no tags, so as with native replication a rule with tags cannot claim one, \
-             accepted is false or a rule without tags",
-        );
-    }
     if rule.tags.len() > MOST_TAGS {
         let count = rule.tags.len();
         file.refuse(

@@ -165,10 +165,6 @@ fn one_mistake_in_the_rule_is_one_sentence() {
             "kms_map = { a = \"arn:aws:kms:eu-west-2:111122223333:key/b\" }",
             "rules[0].kms_map.a: the name is refused: \"a\" is not a full key ARN",
         ),
-        (
-            "tags = { a = \"b\" }\ndelete_markers = true",
-            "repl.toml:11: rules[0].delete_markers: a delete marker has no tags, so as with native replication a rule with tags cannot claim one, accepted is false or a rule without tags",
-        ),
     ] {
         let said = said(line);
         assert!(said.contains(sentence), "{line}\n{said}");

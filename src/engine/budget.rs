@@ -168,7 +168,6 @@ fn kib(bytes: u64) -> u32 {
     u32::try_from(bytes.div_ceil(KIB)).unwrap_or(u32::MAX)
 }
 
-
 #[cfg(test)]
 mod tests {
     use super::*;

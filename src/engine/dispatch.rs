@@ -38,7 +38,8 @@ pub(super) async fn dispatch<W: World>(shared: Arc<Shared<W>>) -> Result<(), Fau
         }
         let limit = pace.look(&shared, lanes.len());
         let free = limit.saturating_sub(lanes.len());
-        let claimed = if free > 0 && !paused(&shared)? { shared.ledger.claim(shared.now(), free).await? } else { Vec::new() };
+        let claimed =
+            if free > 0 && !paused(&shared)? { shared.ledger.claim(shared.now(), free).await? } else { Vec::new() };
         let idle = claimed.is_empty();
         for lane in claimed {
             lanes.spawn(run_lane(Arc::clone(&shared), lane));

@@ -84,7 +84,8 @@ pub(super) async fn examine<W: World>(shared: &Arc<Shared<W>>, at: &At<'_, W>) -
 
 fn nothing_missing<W: World>(at: &At<'_, W>, source: &[VersionEntry], told: &Told, wanted: usize) -> Finish {
     let there = told.tip.as_ref().is_some_and(|(place, _)| *place >= wanted);
-    let outcome = if there || at.job().kind != ChangeKind::DeleteMarker { Outcome::AlreadyEqual } else { Outcome::Superseded };
+    let outcome =
+        if there || at.job().kind != ChangeKind::DeleteMarker { Outcome::AlreadyEqual } else { Outcome::Superseded };
     let applied = told.tip.as_ref().and_then(|(place, replica)| {
         let newest = source.get(*place)?;
         Some(Applied {
@@ -213,7 +214,7 @@ async fn copy<W: World>(
             let finish = landed_finish(shared, at, *landed);
             Step::Done(Box::new(Finish { applied: Some(applied), ..finish }))
         }
-        Carried::AlreadyEqual(_) | Carried::Examine | Carried::Raced => Step::Again,
+        Carried::AlreadyEqual | Carried::Examine | Carried::Raced => Step::Again,
         Carried::DeleteMarker | Carried::Missing => Step::Gone,
         Carried::NotReplicated(reason) => Step::Not(reason),
     })

@@ -116,7 +116,11 @@ async fn find_replica<W: World>(
     if let Found::Object(mut head) = at.store.head(&job.target_key, &Pick::Current).await? {
         recall_stamp(shared, &job.target, job, &mut head)?;
         if is_replica(&head, source) {
-            let pick = if at.target_versioning == Versioning::Off { Pick::Current } else { Pick::Version(head.version.clone()) };
+            let pick = if at.target_versioning == Versioning::Off {
+                Pick::Current
+            } else {
+                Pick::Version(head.version.clone())
+            };
             return Ok(Some((pick, *head)));
         }
     }

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures_util::{StreamExt, stream};
 
@@ -16,13 +17,14 @@ use crate::model::object::{Found, Head, Tags};
 use crate::model::stamp::Stamp;
 use crate::plan::{decide, parts};
 use crate::ports::{
-    Completion, Condition, Fetched, ObjectStore, Part, Payload, Pick, Read, UploadChecksum, UploadRef, World, Written,
+    Completion, Condition, Fetched, ObjectStore, OpenUpload, Part, Payload, Pick, Read, UploadChecksum, UploadRef,
+    World, Written,
 };
 
 use super::budget::PIPE;
 use super::digest::{self, Hashed};
 use super::replicate::{At, Stop};
-use super::transfer::{Carried, Expected, Sent, Verdict, lost};
+use super::transfer::{Carried, Expected, Sent, Shipment, Verdict, lost};
 use super::{Phase, Shared};
 
 /// Parts of one object under way at once; the memory budget may permit fewer.
@@ -32,7 +34,7 @@ const RANGE_COPIED_ABOVE: u64 = 5 << 20;
 
 /// Who moves the bytes of a part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Mover {
+pub(super) enum Mover {
     /// The worker: GET, then `UploadPart`.
     Worker,
     /// The store: `UploadPartCopy`.
@@ -57,42 +59,24 @@ struct Running<'a> {
 type Done = (Part, Option<Hashed>);
 
 impl<W: World> Shared<W> {
-    /// Streams an object in parts.
-    pub(super) async fn stream_parts(
-        self: &Arc<Self>,
-        at: &At<'_, W>,
-        head: &Head,
-        tags: Tags,
-        sizes: Vec<u64>,
-        condition: &Condition,
-    ) -> Result<Carried, Stop> {
-        self.in_parts(at, Mover::Worker, head, (tags, sizes), condition).await
-    }
-
-    /// Has the store copy an object in parts.
-    pub(super) async fn copy_parts(
-        self: &Arc<Self>,
-        at: &At<'_, W>,
-        head: &Head,
-        tags: Tags,
-        sizes: Vec<u64>,
-        condition: &Condition,
-    ) -> Result<Carried, Stop> {
-        self.in_parts(at, Mover::Store, head, (tags, sizes), condition).await
-    }
-
-    async fn in_parts(
+    /// Brings an object in parts, moved by the worker or by the store.
+    pub(super) async fn in_parts(
         self: &Arc<Self>,
         at: &At<'_, W>,
         mover: Mover,
-        head: &Head,
-        (tags, sizes): (Tags, Vec<u64>),
-        condition: &Condition,
+        shipment: &Shipment<'_>,
+        sizes: &[u64],
     ) -> Result<Carried, Stop> {
-        let (object, stamped) = self.new_object(at, head, tags);
-        let (running, known) = match self.resumed(at, mover, head, condition).await? {
+        let Shipment { head, tags, condition } = shipment;
+        let (object, stamped) = self.new_object(at, head, tags.clone());
+        let (running, known) = match self.resumed(at, mover, shipment).await? {
             Some(resumed) => resumed,
-            None => (self.opened(at, mover, head, (sizes, &object), condition).await?, BTreeMap::new()),
+            None => {
+                let asked = self.checksum_to_ask(head, mover, sizes);
+                self.budget.request().await;
+                let open = at.store.create_upload(&object, Some(asked)).await?;
+                (self.opened(at, mover, shipment, (sizes, open)).await?, BTreeMap::new())
+            }
         };
         let done = match self.send_all(at, &running, known).await {
             Ok(done) => done,
@@ -116,7 +100,7 @@ impl<W: World> Shared<W> {
             Verdict::Unprovable(_) => self.compare(at, head, &written).await?,
         };
         self.restore_tags(at, &object.tags, &written).await?;
-        self.finish(at, head.clone(), Sent { object, written, verdict, stamped }).await
+        self.finish(at, (*head).clone(), Sent { object, written, verdict, stamped }).await
     }
 
     /// The upload that an earlier attempt left open for this very version, if nothing has been written to the key
@@ -125,9 +109,9 @@ impl<W: World> Shared<W> {
         &self,
         at: &At<'_, W>,
         mover: Mover,
-        head: &'h Head,
-        condition: &Condition,
+        shipment: &Shipment<'h>,
     ) -> Result<Option<(Running<'h>, BTreeMap<u32, Done>)>, Stop> {
+        let Shipment { head, condition, .. } = *shipment;
         let Some(upload) = self.ledger.upload(at.claim)? else { return Ok(None) };
         let reference = UploadRef { key: &at.job().target_key, id: &upload.id };
         if upload.source_etag != head.etag || upload.source_version != head.version || upload.over != over(condition) {
@@ -151,28 +135,26 @@ impl<W: World> Shared<W> {
         Ok(Some((running, known)))
     }
 
+    /// Writes an upload down, before the first part is sent.
     async fn opened<'h>(
         &self,
         at: &At<'_, W>,
         mover: Mover,
-        head: &'h Head,
-        (sizes, object): (Vec<u64>, &crate::ports::NewObject),
-        condition: &Condition,
+        shipment: &Shipment<'h>,
+        (sizes, open): (&[u64], OpenUpload),
     ) -> Result<Running<'h>, Stop> {
-        let asked = self.checksum_to_ask(head, mover, &sizes);
-        self.budget.request().await;
-        let open = at.store.create_upload(object, Some(asked)).await?;
+        let head = shipment.head;
         let upload = Upload {
             id: open.id.clone(),
             source_version: head.version.clone(),
             source_etag: head.etag.clone(),
-            part_sizes: PartSizes::of(&sizes),
+            part_sizes: PartSizes::of(sizes),
             checksum: open.checksum,
             opened: self.now(),
-            over: over(condition),
+            over: over(shipment.condition),
         };
         self.ledger.note_upload(at.claim, &upload).await?;
-        Ok(running(head, mover, open.id, sizes, open.checksum))
+        Ok(running(head, mover, open.id, sizes.to_vec(), open.checksum))
     }
 
     /// The source's own kind of checksum where the parts can carry it, else CRC64NVME over the whole object. A
@@ -204,10 +186,10 @@ impl<W: World> Shared<W> {
         mut done: BTreeMap<u32, Done>,
     ) -> Result<BTreeMap<u32, Done>, Stop> {
         let ranges: Vec<(u32, (u64, u64))> = (1_u32..).zip(parts::ranges(&running.sizes)).collect();
-        let stopping = std::cell::Cell::new(false);
+        let stopping = AtomicBool::new(false);
         let todo = ranges.into_iter().filter(|(number, _)| !done.contains_key(number)).collect::<Vec<_>>();
         let sends = stream::iter(todo)
-            .take_while(|_| std::future::ready(!stopping.get() && self.phase() == Phase::Run))
+            .take_while(|_| std::future::ready(!stopping.load(Ordering::Relaxed) && self.phase() == Phase::Run))
             .map(|(number, range)| async move { self.send(at, running, number, range).await })
             .buffer_unordered(PARTS_AT_ONCE);
         let mut sends = std::pin::pin!(sends);
@@ -218,7 +200,7 @@ impl<W: World> Shared<W> {
                     done.insert(part.number, (part, hashed));
                 }
                 Err(fault) => {
-                    stopping.set(true);
+                    stopping.store(true, Ordering::Relaxed);
                     first_fault = first_fault.or(Some(fault));
                 }
             }
@@ -229,13 +211,7 @@ impl<W: World> Shared<W> {
         if done.len() < running.sizes.len() { Err(Stop::Interrupted) } else { Ok(done) }
     }
 
-    async fn send(
-        &self,
-        at: &At<'_, W>,
-        running: &Running<'_>,
-        number: u32,
-        range: (u64, u64),
-    ) -> Result<Done, Fault> {
+    async fn send(&self, at: &At<'_, W>, running: &Running<'_>, number: u32, range: (u64, u64)) -> Result<Done, Fault> {
         let (part, hashed) = match running.mover {
             Mover::Store => self.copy_one(at, running, number, range).await?,
             Mover::Worker => {
@@ -269,17 +245,15 @@ impl<W: World> Shared<W> {
         let piece = if whole { length } else { PIPE };
         let _memory = self.budget.memory_for_large(piece).await.ok_or_else(engine_stopped)?;
         self.budget.request().await;
-        let read = Read {
-            pick: self.pinned(at, running.head),
-            range: Some(range),
-            if_match: Some(running.head.etag.clone()),
-        };
+        let read =
+            Read { pick: self.pinned(at, running.head), range: Some(range), if_match: Some(running.head.etag.clone()) };
         let got = match self.world.source().get(&at.job().key, read).await? {
             Fetched::Object(got) => *got,
             Fetched::DeleteMarker | Fetched::Missing => return Err(source_gone()),
         };
         let upload = UploadRef { key: &at.job().target_key, id: &running.id };
-        let expected = if running.md5 { Expected::part_with_md5(running.algorithm) } else { Expected::part(running.algorithm) };
+        let expected =
+            if running.md5 { Expected::part_with_md5(running.algorithm) } else { Expected::part(running.algorithm) };
         self.budget.request().await;
         let (part, hashed) = if whole {
             let (bytes, hashed) = self.collect(got.body, &expected, length).await?;
@@ -294,7 +268,8 @@ impl<W: World> Shared<W> {
                 (Ok(_), Err(_)) => return Err(disagrees(number)),
             }
         };
-        let stored = part.checksum.as_ref().filter(|_| running.checksum.is_some_and(|c| c.algorithm == running.algorithm));
+        let stored =
+            part.checksum.as_ref().filter(|_| running.checksum.is_some_and(|c| c.algorithm == running.algorithm));
         if stored.is_some_and(|stored| *stored != hashed.checksum().value) {
             return Err(disagrees(number));
         }
@@ -424,7 +399,9 @@ fn known_parts(running: &Running<'_>, listed: Vec<Part>, sent: &[SentPart]) -> B
     let told = running.checksum.is_some_and(|checksum| checksum.algorithm == running.algorithm);
     let mut known = BTreeMap::new();
     for part in listed {
-        let Some(size) = (part.number as usize).checked_sub(1).and_then(|place| running.sizes.get(place)) else { continue };
+        let Some(size) = (part.number as usize).checked_sub(1).and_then(|place| running.sizes.get(place)) else {
+            continue;
+        };
         if part.size != *size {
             continue;
         }
@@ -454,15 +431,22 @@ struct Whole {
 fn verified(running: &Running<'_>, done: &BTreeMap<u32, Done>) -> Result<Whole, Fault> {
     let hashes: Option<Vec<Hashed>> = done.values().map(|(_, hashed)| hashed.clone()).collect();
     let unknown = Verdict::Unprovable("the source stores no checksum that parts can be compared with");
-    let keeps = |checksum: &Checksum| running.checksum == Some(UploadChecksum { algorithm: checksum.algorithm, kind: checksum.kind });
+    let keeps = |checksum: &Checksum| {
+        running.checksum == Some(UploadChecksum { algorithm: checksum.algorithm, kind: checksum.kind })
+    };
     let Some(hashes) = hashes else {
-        let checksum = running.head.checksum.clone().filter(|stored| stored.kind == ChecksumType::FullObject && keeps(stored));
+        let checksum =
+            running.head.checksum.clone().filter(|stored| stored.kind == ChecksumType::FullObject && keeps(stored));
         return Ok(Whole { verdict: unknown, checksum });
     };
     let full = digest::combined(&hashes);
     let composite = digest::composite(&hashes);
     let ours = [&full, &composite].into_iter().flatten().find(|ours| {
-        running.head.checksum.as_ref().is_some_and(|stored| stored.algorithm == ours.algorithm && stored.kind == ours.kind)
+        running
+            .head
+            .checksum
+            .as_ref()
+            .is_some_and(|stored| stored.algorithm == ours.algorithm && stored.kind == ours.kind)
     });
     let verdict = match (&running.head.checksum, ours) {
         (Some(stored), Some(ours)) if stored == ours => Verdict::Exact,

@@ -188,26 +188,38 @@ enum Ruling<'r> {
 /// The rule that holds for a job, with the object's tags read where a rule asks for them.
 async fn ruled<'r, W: World>(shared: &'r Shared<W>, job: &Job) -> Result<Ruling<'r>, Fault> {
     let rules = &shared.settings.rules;
-    if job.kind == ChangeKind::DeleteMarker {
-        return Ok(match route::choose_for_marker(rules, &job.target, &job.key) {
-            Choice::Rule(rule) => Ruling::Rule(rule, None),
-            Choice::Nothing(reason) => Ruling::Nothing(reason),
-            Choice::NeedsTags => Ruling::Nothing("a delete marker has no tags".to_owned()),
-        });
-    }
-    match route::choose(rules, &job.target, &job.key, None) {
-        Choice::Rule(rule) => return Ok(Ruling::Rule(rule, None)),
-        Choice::Nothing(reason) => return Ok(Ruling::Nothing(reason)),
-        Choice::NeedsTags => {}
-    }
-    shared.budget.request().await;
-    let pick = exactly(shared.source_versioning().await?, job);
-    let tags = shared.world.source().tags(&job.key, &pick).await?;
-    Ok(match route::choose(rules, &job.target, &job.key, Some(&tags)) {
-        Choice::Rule(rule) => Ruling::Rule(rule, Some(tags)),
+    let (choice, tags) = match route::choose(rules, &job.target, &job.key, None) {
+        Choice::NeedsTags => {
+            let tags = tags_for_choice(shared, job).await?;
+            (route::choose(rules, &job.target, &job.key, Some(&tags)), Some(tags))
+        }
+        choice => (choice, None),
+    };
+    Ok(match choice {
+        Choice::Rule(rule) if job.kind == ChangeKind::DeleteMarker && !rule.delete_markers => {
+            Ruling::Nothing(route::no_markers(rule))
+        }
+        Choice::Rule(rule) => Ruling::Rule(rule, tags),
         Choice::Nothing(reason) => Ruling::Nothing(reason),
         Choice::NeedsTags => Ruling::Nothing("the object's tags are not known".to_owned()),
     })
+}
+
+/// The tags that choose the rule. A delete marker has none of its own: the version that it hides speaks for it.
+async fn tags_for_choice<W: World>(shared: &Shared<W>, job: &Job) -> Result<Tags, Fault> {
+    let source = shared.world.source();
+    let pick = if job.kind == ChangeKind::DeleteMarker {
+        let versions = examine::versions_of(shared, source, &job.key).await?;
+        let mut older = versions.into_iter().skip_while(|entry| entry.version != job.version);
+        match older.find(|entry| entry.object.is_some()) {
+            Some(hidden) => Pick::Version(hidden.version),
+            None => return Ok(Tags::new()),
+        }
+    } else {
+        exactly(shared.source_versioning().await?, job)
+    };
+    shared.budget.request().await;
+    source.tags(&job.key, &pick).await
 }
 
 /// How to name a job's version to the source: a bucket without versioning has only a current one.
@@ -236,7 +248,7 @@ async fn bring<W: World>(shared: &Arc<Shared<W>>, at: &At<'_, W>, newer_waiting:
         Opening::Known => return Ok(Finish::without_write(Outcome::AlreadyEqual)),
         Opening::Read { pick, condition } => match shared.carry(at, &pick, &condition, Judging::ByMemory).await? {
             Carried::Landed(landed) => return Ok(landed_finish(shared, at, *landed)),
-            Carried::AlreadyEqual(_) => return Ok(Finish::without_write(Outcome::AlreadyEqual)),
+            Carried::AlreadyEqual => return Ok(Finish::without_write(Outcome::AlreadyEqual)),
             Carried::NotReplicated(reason) => return Ok(Finish::without_write(Outcome::NotReplicated(reason))),
             Carried::Missing if at.history == History::Latest || pick != Pick::Current => {
                 return Ok(Finish::without_write(Outcome::Gone));
@@ -261,7 +273,12 @@ async fn bring<W: World>(shared: &Arc<Shared<W>>, at: &At<'_, W>, newer_waiting:
 }
 
 pub(super) fn raced(during: &'static str) -> Fault {
-    Fault::new(FaultKind::Raced, Side::Target, during, "the target changed under every look: somebody else writes this key")
+    Fault::new(
+        FaultKind::Raced,
+        Side::Target,
+        during,
+        "the target changed under every look: somebody else writes this key",
+    )
 }
 
 /// Brings the newest version, having looked at both sides. `None` when the target changed meanwhile.
@@ -284,7 +301,7 @@ async fn bring_latest<W: World>(shared: &Arc<Shared<W>>, at: &At<'_, W>) -> Resu
         Clash::Foreign => Err(foreign(at).into()),
         Clash::Write(condition) => match shared.carry(at, &Pick::Current, &condition, Judging::AsTold).await? {
             Carried::Landed(landed) => Ok(Some(landed_finish(shared, at, *landed))),
-            Carried::AlreadyEqual(_) => Ok(Some(already_equal(at, &source, &target))),
+            Carried::AlreadyEqual => Ok(Some(already_equal(at, &source, &target))),
             Carried::NotReplicated(reason) => Ok(Some(Finish::without_write(Outcome::NotReplicated(reason)))),
             Carried::Examine | Carried::Raced | Carried::Missing | Carried::DeleteMarker => Ok(None),
         },
@@ -295,7 +312,8 @@ fn foreign<W: World>(at: &At<'_, W>) -> Fault {
     let detail = format!(
         "{:?} in bucket {:?} was not written by repl and the bucket keeps no versions, so overwriting would destroy it: \
          enable versioning there, or remove it, then retry",
-        at.job().target_key, at.target.bucket
+        at.job().target_key,
+        at.target.bucket
     );
     Fault::new(FaultKind::Foreign, Side::Target, "replace the object", detail)
 }
@@ -419,4 +437,3 @@ pub(super) fn marked(job: &Job, target_version: Option<crate::model::object::Ver
     };
     Finish { applied: Some(applied), ..Finish::without_write(Outcome::Replicated) }
 }
-

@@ -23,6 +23,7 @@ use crate::ports::{
 
 use super::budget::{Budget, Memory, PIPE};
 use super::digest::{Hashed, Hasher, WithMd5};
+use super::multipart::Mover;
 use super::replicate::{At, Stop};
 use super::{Mode, Proven, ServerSide, Shared};
 
@@ -70,7 +71,7 @@ pub(super) enum Carried {
     /// It is visible at the target.
     Landed(Box<Landed>),
     /// The target has it already.
-    AlreadyEqual(Box<Head>),
+    AlreadyEqual,
     /// Its place in the order is not certain.
     Examine,
     /// The target is not in the state that the condition asks for.
@@ -103,7 +104,7 @@ impl<W: World> Shared<W> {
     ) -> Result<Carried, Stop> {
         let pick = self.named(at, pick);
         if self.begins_with_get(at) {
-            let memory = self.memory(at.job().size).await?;
+            let _memory = self.memory(at.job().size).await?;
             self.budget.request().await;
             let read = Read { pick: pick.clone(), range: None, if_match: None };
             let got = match self.world.source().get(&at.job().key, read).await? {
@@ -117,7 +118,7 @@ impl<W: World> Shared<W> {
             if pipes(&got.head) {
                 self.key_usable(at, &got.head).await?;
                 let tags = self.tags_of(at, &got.head, Some(0)).await?;
-                return self.put(at, got, tags, condition, memory).await;
+                return self.put(at, got, tags, condition).await;
             }
             // Larger than the event said, or made of parts: its body is dropped here, unread.
         }
@@ -150,8 +151,9 @@ impl<W: World> Shared<W> {
         }
         let tags = self.tags_of(at, &head, None).await?;
         let layout = self.layout(at, &head).await?;
+        let shipment = Shipment { head: &head, tags, condition };
         if self.copies_server_side(at, &head) {
-            match self.copy(at, &head, &tags, &layout, condition).await {
+            match self.copy(at, &shipment, &layout).await {
                 Ok(carried) => {
                     self.prove(&at.job().target, Proven::Works);
                     return Ok(carried);
@@ -164,8 +166,8 @@ impl<W: World> Shared<W> {
             }
         }
         match layout {
-            Layout::Single => self.pipe(at, &head, tags, condition).await,
-            Layout::Parts(sizes) => self.stream_parts(at, &head, tags, sizes, condition).await,
+            Layout::Single => self.pipe(at, shipment).await,
+            Layout::Parts(sizes) => self.in_parts(at, Mover::Worker, &shipment, &sizes).await,
             Layout::TooLarge => Err(too_large(&head).into()),
         }
     }
@@ -196,7 +198,7 @@ impl<W: World> Shared<W> {
             Judging::AsTold => None,
             Judging::ByMemory => match decide::judge(at.job(), at.history, pick, head, at.applied.as_ref()) {
                 Reading::Write => None,
-                Reading::AlreadyEqual => Some(Carried::AlreadyEqual(Box::new(head.clone()))),
+                Reading::AlreadyEqual => Some(Carried::AlreadyEqual),
                 Reading::Examine => Some(Carried::Examine),
             },
         }
@@ -214,11 +216,14 @@ impl<W: World> Shared<W> {
                     .is_some_and(|stamp| stamp.names(&head.version, &head.etag, head.modified))
                     && decide::same_bytes(head, found) != Some(false) =>
             {
-                Some(Carried::AlreadyEqual(Box::new(head.clone())))
+                Some(Carried::AlreadyEqual)
             }
             (Found::Object(found), Condition::Matches(etag)) if found.etag == *etag => None,
-            (Found::Object(_), Condition::Any) | (Found::DeleteMarker | Found::Missing, Condition::Absent | Condition::Any) => None,
-            (Found::Object(_), _) | (Found::DeleteMarker | Found::Missing, Condition::Matches(_)) => Some(Carried::Raced),
+            (Found::Object(_), Condition::Any)
+            | (Found::DeleteMarker | Found::Missing, Condition::Absent | Condition::Any) => None,
+            (Found::Object(_), _) | (Found::DeleteMarker | Found::Missing, Condition::Matches(_)) => {
+                Some(Carried::Raced)
+            }
         })
     }
 
@@ -299,14 +304,7 @@ impl<W: World> Shared<W> {
     }
 
     /// Writes what a GET has brought.
-    async fn put(
-        &self,
-        at: &At<'_, W>,
-        got: Got,
-        tags: Tags,
-        condition: &Condition,
-        _memory: Memory,
-    ) -> Result<Carried, Stop> {
+    async fn put(&self, at: &At<'_, W>, got: Got, tags: Tags, condition: &Condition) -> Result<Carried, Stop> {
         let Got { head, body } = got;
         let (object, stamped) = self.new_object(at, &head, tags);
         let expected = Expected::of(&head);
@@ -337,35 +335,30 @@ impl<W: World> Shared<W> {
     }
 
     /// Reads a version from its start and pipes it into one PUT.
-    async fn pipe(&self, at: &At<'_, W>, head: &Head, tags: Tags, condition: &Condition) -> Result<Carried, Stop> {
-        let memory = self.memory(Some(head.size)).await?;
+    async fn pipe(&self, at: &At<'_, W>, shipment: Shipment<'_>) -> Result<Carried, Stop> {
+        let Shipment { head, tags, condition } = shipment;
+        let _memory = self.memory(Some(head.size)).await?;
         self.budget.request().await;
         let read = Read { pick: self.pinned(at, head), range: None, if_match: Some(head.etag.clone()) };
         match self.world.source().get(&at.job().key, read).await? {
-            Fetched::Object(got) => self.put(at, *got, tags, condition, memory).await,
+            Fetched::Object(got) => self.put(at, *got, tags, condition).await,
             Fetched::DeleteMarker => Ok(Carried::DeleteMarker),
             Fetched::Missing => Ok(Carried::Missing),
         }
     }
 
     /// Has the store copy.
-    async fn copy(
-        self: &Arc<Self>,
-        at: &At<'_, W>,
-        head: &Head,
-        tags: &Tags,
-        layout: &Layout,
-        condition: &Condition,
-    ) -> Result<Carried, Stop> {
+    async fn copy(self: &Arc<Self>, at: &At<'_, W>, shipment: &Shipment<'_>, layout: &Layout) -> Result<Carried, Stop> {
+        let head = shipment.head;
         match layout {
-            Layout::Parts(sizes) => self.copy_parts(at, head, tags.clone(), sizes.clone(), condition).await,
+            Layout::Parts(sizes) => self.in_parts(at, Mover::Store, shipment, sizes).await,
             Layout::TooLarge => Err(too_large(head).into()),
             Layout::Single => {
-                let (object, stamped) = self.new_object(at, head, tags.clone());
-                let expected = Expected::of(head);
+                let (object, stamped) = self.new_object(at, head, shipment.tags.clone());
+                let algorithm = Expected::of(head).algorithm;
                 self.budget.request().await;
                 let source = self.copy_source(at, head);
-                match at.store.copy(&object, &source, Some(expected.algorithm), condition).await {
+                match at.store.copy(&object, &source, Some(algorithm), shipment.condition).await {
                     Ok(written) => {
                         let verdict = self.compare(at, head, &written).await?;
                         self.finish(at, head.clone(), Sent { object, written, verdict, stamped }).await
@@ -411,7 +404,8 @@ impl<W: World> Shared<W> {
         match same {
             Some(true) => Ok(Verdict::Exact),
             Some(false) => {
-                let detail = format!("the copy has {} bytes and other checksums than the source's {}", replica.size, head.size);
+                let detail =
+                    format!("the copy has {} bytes and other checksums than the source's {}", replica.size, head.size);
                 Err(Fault::new(FaultKind::Corrupt, Side::Target, "verify the copy", detail))
             }
             None => Ok(Verdict::Unprovable("the source stores no checksum that the copy's can be compared with")),
@@ -450,7 +444,12 @@ impl<W: World> Shared<W> {
     }
 
     /// Reads a small body into memory and checks it.
-    pub(super) async fn collect(&self, mut body: ByteStream, expected: &Expected, size: u64) -> Result<(Bytes, Hashed), Fault> {
+    pub(super) async fn collect(
+        &self,
+        mut body: ByteStream,
+        expected: &Expected,
+        size: u64,
+    ) -> Result<(Bytes, Hashed), Fault> {
         let mut hasher = expected.hasher();
         let mut whole = Pieces::default();
         while let Some(piece) = body.next().await {
@@ -488,6 +487,14 @@ impl<W: World> Shared<W> {
         });
         (ByteStream::new(stream), hashed)
     }
+}
+
+/// One version on its way: what it is, its tags, and under which state of the target it may land.
+#[derive(Debug)]
+pub(super) struct Shipment<'a> {
+    pub(super) head: &'a Head,
+    pub(super) tags: Tags,
+    pub(super) condition: &'a Condition,
 }
 
 /// What was sent, before the last checks.
@@ -684,7 +691,10 @@ fn check_sealing(asked: &Sealing, written: &Written) -> Result<(), Fault> {
     if right {
         return Ok(());
     }
-    let detail = format!("asked for {asked:?}, the store answered {:?}: check the bucket's encryption settings", written.encryption);
+    let detail = format!(
+        "asked for {asked:?}, the store answered {:?}: check the bucket's encryption settings",
+        written.encryption
+    );
     Err(Fault::new(FaultKind::KeyUnusable, Side::Target, "encrypt under the rule's key", detail))
 }
 

@@ -168,7 +168,6 @@ pub fn is_echo(source: &Head, target_bucket: &str, origin: Origin) -> bool {
         && Stamp::read(&source.attributes.metadata).is_some_and(|stamp| stamp.origin == target_bucket)
 }
 
-
 /// The condition under which the target is still what we left there.
 fn tip(applied: &Applied) -> Condition {
     match &applied.target_etag {

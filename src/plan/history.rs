@@ -129,7 +129,10 @@ mod tests {
     fn what_is_there_is_not_written_again() {
         assert!(missing(&[Object, Object], &[Of(0), Of(1)], 0).is_empty());
         assert!(missing(&[Object, Marker, Object], &[Of(0), Replica::Marker, Of(2)], 1).is_empty());
-        assert!(missing(&[Object, Object, Marker], &[Of(0), Replica::Marker], 2).is_empty(), "an unreplicated version between");
+        assert!(
+            missing(&[Object, Object, Marker], &[Of(0), Replica::Marker], 2).is_empty(),
+            "an unreplicated version between"
+        );
     }
 
     #[test]

@@ -117,8 +117,16 @@ mod tests {
         assert_eq!(layout(kept.iter().sum(), &SourceLayout::Parts(kept.clone())), Layout::Parts(kept));
         let small_middle = vec![MIN_PART, 1, MIN_PART];
         assert_eq!(layout(small_middle.iter().sum(), &SourceLayout::Parts(small_middle)), Layout::Single);
-        assert_eq!(layout(99, &SourceLayout::Parts(vec![100])), Layout::Single, "parts that do not sum up are not kept");
-        assert_eq!(layout(100, &SourceLayout::Parts(vec![100])), Layout::Parts(vec![100]), "one part is still a multipart object");
+        assert_eq!(
+            layout(99, &SourceLayout::Parts(vec![100])),
+            Layout::Single,
+            "parts that do not sum up are not kept"
+        );
+        assert_eq!(
+            layout(100, &SourceLayout::Parts(vec![100])),
+            Layout::Parts(vec![100]),
+            "one part is still a multipart object"
+        );
     }
 
     proptest! {

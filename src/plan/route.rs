@@ -90,21 +90,37 @@ pub struct Routing {
 pub fn route(rules: &[Rule], change: &Change) -> Routing {
     let mut routing = Routing::default();
     for target in targets(rules) {
-        let tags_may_match = change.kind != ChangeKind::DeleteMarker;
-        let Some(rule) = by_priority(rules, target, &change.key).find(|rule| tags_may_match || rule.tags.is_empty())
-        else {
-            continue;
-        };
-        if change.kind == ChangeKind::DeleteMarker && !rule.delete_markers {
-            routing.ignored.push(ignored(change, format!("rule {:?} does not replicate delete markers", rule.id)));
+        let mut claiming = by_priority(rules, target, &change.key).peekable();
+        let Some(first) = claiming.peek().copied() else { continue };
+        if change.kind != ChangeKind::DeleteMarker || may_replicate_marker(claiming) {
+            routing.jobs.push(job(first, change));
         } else {
-            routing.jobs.push(job(rule, change));
+            routing.ignored.push(ignored(change, no_markers(first)));
         }
     }
     if routing.jobs.is_empty() && routing.ignored.is_empty() {
         routing.ignored.push(ignored(change, unclaimed(rules, &change.key)));
     }
     routing
+}
+
+/// Whether a rule that may turn out to hold replicates delete markers: all those with tags, and the first without.
+fn may_replicate_marker<'r>(claiming: impl Iterator<Item = &'r Rule>) -> bool {
+    for rule in claiming {
+        if rule.delete_markers {
+            return true;
+        }
+        if rule.tags.is_empty() {
+            return false;
+        }
+    }
+    false
+}
+
+/// Why a rule does not bring a delete marker.
+#[must_use]
+pub fn no_markers(rule: &Rule) -> String {
+    format!("rule {:?} does not replicate delete markers", rule.id)
 }
 
 /// Which rule holds for an object.
@@ -135,16 +151,6 @@ pub fn choose<'r>(rules: &'r [Rule], target: &TargetId, key: &Key, tags: Option<
         return Choice::Nothing("the object does not have the tags that its rules ask for".to_owned());
     }
     Choice::Nothing(unclaimed(rules, key))
-}
-
-/// The rule that holds for a delete marker, which has no tags: rules with tags never replicate markers, as native.
-#[must_use]
-pub fn choose_for_marker<'r>(rules: &'r [Rule], target: &TargetId, key: &Key) -> Choice<'r> {
-    match by_priority(rules, target, key).find(|rule| rule.tags.is_empty()) {
-        Some(rule) if rule.delete_markers => Choice::Rule(rule),
-        Some(rule) => Choice::Nothing(format!("rule {:?} does not replicate delete markers", rule.id)),
-        None => Choice::Nothing(unclaimed(rules, key)),
-    }
 }
 
 /// The configured targets, each once, in the order of the rules.

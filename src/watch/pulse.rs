@@ -32,7 +32,11 @@ impl Histogram {
     pub fn record(&mut self, latency: Duration) {
         let millis = latency.as_secs_f64() * 1000.0;
         let step = (millis.max(1.0).log2() * STEPS_PER_OCTAVE).floor();
-        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "never negative, cut to the buckets")]
+        #[allow(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "never negative, cut to the buckets"
+        )]
         let bucket = (step as usize).min(BUCKETS - 1);
         if let Some(count) = self.counts.get_mut(bucket) {
             *count += 1;

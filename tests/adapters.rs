@@ -690,3 +690,21 @@ async fn a_real_event_comes_through_the_queue() {
     let fault = nowhere.receive(Duration::ZERO).await.unwrap_err();
     assert_eq!(fault.kind, FaultKind::Refused, "{fault}");
 }
+
+#[tokio::test]
+#[ignore = "needs servers"]
+async fn a_role_is_assumed_before_the_first_request() {
+    let world = World::new(Server::Ministack).await;
+    let as_role = Endpoint {
+        role_arn: Some("arn:aws:iam::000000000000:role/replicator".to_owned()),
+        external_id: Some("agreed".to_owned()),
+        ..world.endpoint.clone()
+    };
+    let name = world.bucket(true).await.name().to_owned();
+    let config = Clients::new().sdk_config(&as_role).await.unwrap();
+    let bucket = S3Bucket::new(&config, &as_role, name);
+    put(&bucket, "by-role", "x").await;
+    use aws_credential_types::provider::ProvideCredentials as _;
+    let keys = config.credentials_provider().unwrap().provide_credentials().await.unwrap();
+    assert!(keys.session_token().is_some(), "the role's keys, not the caller's");
+}

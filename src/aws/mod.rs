@@ -1,7 +1,7 @@
 //! Floor 3: adapters. The ports, spoken in AWS's own words.
 //!
 //! *Secret kept:* every SDK crate, HTTP, credentials, XML and JSON on the wire, and how a service's answer becomes a
-//! [`Fault`](crate::model::fault::Fault). *May touch:* `model`, `ports`, the network. *Must not know:* the ledger,
+//! [`Fault`]. *May touch:* `model`, `ports`, the network. *Must not know:* the ledger,
 //! the engine, rules, the config file.
 //!
 //! Retries live elsewhere (DESIGN 6: one durable layer). Here only a request that may be repeated without effect is

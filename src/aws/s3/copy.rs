@@ -3,7 +3,7 @@
 use aws_sdk_s3::types::{MetadataDirective, TaggingDirective};
 
 use super::exchange::{Answer, Exchange};
-use super::multipart::{LOOKED_FOR, SLOW_ANSWER, checksum_in, part_number, sdk_algorithm};
+use super::multipart::{SLOW_ANSWER, checksum_in, part_number, sdk_algorithm};
 use super::{S3Bucket, conditions, headers, raced_where_gone, within};
 use crate::aws::fault::Site;
 use crate::model::digest::Algorithm;
@@ -66,7 +66,7 @@ impl S3Bucket {
         let mut written = headers::written(&answer.headers, tag, site)?;
         if let Some(result) = &result {
             let kind = result.checksum_type.as_ref().map(aws_sdk_s3::types::ChecksumType::as_str);
-            written.checksum = LOOKED_FOR
+            written.checksum = headers::ALGORITHMS
                 .into_iter()
                 .find_map(|algorithm| Some(headers::checksum_told(algorithm, kind, checksum_in!(result, algorithm)?)));
         }
@@ -103,7 +103,7 @@ impl S3Bucket {
         let Some((result, tag)) = told else {
             return Err(site.fault(FaultKind::Transient, "the store's answer has no ETag"));
         };
-        let checksum = LOOKED_FOR.into_iter().find_map(|algorithm| checksum_in!(result, algorithm));
+        let checksum = headers::ALGORITHMS.into_iter().find_map(|algorithm| checksum_in!(result, algorithm));
         // The answer does not say how many bytes a copy without range has brought.
         let size = match range {
             Some((first, last)) => last.saturating_sub(first).saturating_add(1),

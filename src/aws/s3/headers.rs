@@ -20,7 +20,7 @@ const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'
 const ENCODED_IN_PATH: &AsciiSet = &ENCODED.remove(b'/');
 
 /// The algorithms in the order in which a checksum is looked for.
-const ALGORITHMS: [Algorithm; 5] =
+pub(super) const ALGORITHMS: [Algorithm; 5] =
     [Algorithm::Crc64Nvme, Algorithm::Crc32c, Algorithm::Crc32, Algorithm::Sha256, Algorithm::Sha1];
 
 /// A name or value of a query, percent-encoded.

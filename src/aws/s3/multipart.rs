@@ -32,10 +32,6 @@ macro_rules! checksum_in {
 }
 pub(super) use checksum_in;
 
-/// The order in which a part's or a result's one checksum is looked for.
-pub(super) const LOOKED_FOR: [Algorithm; 5] =
-    [Algorithm::Crc64Nvme, Algorithm::Crc32c, Algorithm::Crc32, Algorithm::Sha256, Algorithm::Sha1];
-
 /// S3's name of our algorithm.
 pub(super) fn sdk_algorithm(algorithm: Algorithm) -> ChecksumAlgorithm {
     ChecksumAlgorithm::from(algorithm.name())
@@ -65,7 +61,10 @@ fn held_part(part: &aws_sdk_s3::types::Part) -> Option<Part> {
         number: u32::try_from(part.part_number?).ok()?,
         etag: headers::etag(part.e_tag.as_deref()?),
         size: u64::try_from(part.size?).ok()?,
-        checksum: LOOKED_FOR.into_iter().find_map(|algorithm| checksum_in!(part, algorithm)).map(str::to_owned),
+        checksum: headers::ALGORITHMS
+            .into_iter()
+            .find_map(|algorithm| checksum_in!(part, algorithm))
+            .map(str::to_owned),
     })
 }
 
@@ -225,7 +224,7 @@ impl S3Bucket {
         let output = within(SLOW_ANSWER, site, send).await?;
         let mut written = headers::written(&exchange.answer(site)?.headers, output.e_tag.as_deref(), site)?;
         let kind = output.checksum_type.as_ref().map(SdkChecksumType::as_str);
-        if let Some(told) = LOOKED_FOR
+        if let Some(told) = headers::ALGORITHMS
             .into_iter()
             .find_map(|algorithm| Some(headers::checksum_told(algorithm, kind, checksum_in!(output, algorithm)?)))
         {

@@ -1,0 +1,325 @@
+//! Answers that no emulator gives, from a small scripted server: what the adapters make of them, and how often they ask.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test fails by panicking")]
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use aws_credential_types::Credentials;
+use aws_credential_types::provider::error::CredentialsError;
+use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider, future};
+use bytes::Bytes;
+use repl::aws::s3::S3Bucket;
+use repl::aws::{Clients, Endpoint};
+use repl::model::fault::{Fault, FaultKind, Side};
+use repl::model::object::{Attributes, ETag, Found, Key, Tags, VersionId};
+use repl::ports::{
+    Completion, Condition, CopySource, Fetched, NewObject, ObjectStore, Part, Payload, Pick, Read, Sealing, UploadRef,
+};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+
+const HEADERS: &str = "Last-Modified: Sat, 21 Nov 2026 12:30:29 GMT\r\nETag: \"e\"\r\n";
+
+/// A server that gives its answers in order, one per connection; an empty one hangs up without a word.
+struct Scripted {
+    bucket: S3Bucket,
+    asked: Arc<Mutex<Vec<String>>>,
+    _server: JoinSet<()>,
+}
+
+impl Scripted {
+    async fn new(answers: &[String]) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        let (seen, answers) = (Arc::clone(&asked), answers.to_vec());
+        let mut server = JoinSet::new();
+        server.spawn(async move {
+            for answer in answers {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let request = request(&mut stream).await;
+                seen.lock().unwrap().push(request);
+                stream.write_all(answer.as_bytes()).await.unwrap();
+                stream.shutdown().await.ok();
+            }
+        });
+        let endpoint =
+            Endpoint { endpoint: Some(url), path_style: true, ..Endpoint::in_region("us-east-1", Side::Target) };
+        let config = Clients::new().sdk_config(&endpoint).await.unwrap();
+        let keys = Credentials::new("id", "secret", None, None, "scripted");
+        let config = config.to_builder().credentials_provider(SharedCredentialsProvider::new(keys)).build();
+        Self { bucket: S3Bucket::new(&config, &endpoint, "b"), asked, _server: server }
+    }
+
+    fn asked(&self) -> Vec<String> {
+        self.asked.lock().unwrap().clone()
+    }
+}
+
+/// The head of one request; its body is read and dropped.
+async fn request(stream: &mut TcpStream) -> String {
+    let mut read = Vec::new();
+    loop {
+        let mut piece = [0_u8; 4096];
+        let count = stream.read(&mut piece).await.unwrap();
+        read.extend_from_slice(&piece[..count]);
+        let text = String::from_utf8_lossy(&read).into_owned();
+        if let Some(end) = text.find("\r\n\r\n") {
+            let head = text[..end].to_lowercase();
+            let length = head.split("content-length: ").nth(1).map_or(0, |rest| {
+                rest.lines().next().and_then(|line| line.trim().parse::<usize>().ok()).unwrap_or_default()
+            });
+            if read.len() >= end + 4 + length {
+                return head;
+            }
+        }
+        assert!(count > 0, "the request was cut");
+    }
+}
+
+fn answer(status: &str, headers: &str, body: &str) -> String {
+    format!("HTTP/1.1 {status}\r\nConnection: close\r\nContent-Length: {}\r\n{headers}\r\n{body}", body.len())
+}
+
+fn error(status: &str, code: &str, message: &str) -> String {
+    answer(status, "", &format!("<Error><Code>{code}</Code><Message>{message}</Message></Error>"))
+}
+
+fn object() -> NewObject {
+    NewObject {
+        key: Key::new("k"),
+        attributes: Attributes::default(),
+        tags: Tags::new(),
+        sealing: Sealing::BucketDefault,
+        owner_full_control: false,
+    }
+}
+
+fn source() -> CopySource {
+    CopySource {
+        bucket: "from".to_owned(),
+        key: Key::new("a+b c"),
+        version: VersionId::new("v1"),
+        etag: ETag::new("e"),
+        versioned: true,
+    }
+}
+
+fn whole() -> Payload {
+    Payload::Whole(Bytes::from_static(b"x"))
+}
+
+fn current() -> Read {
+    Read { pick: Pick::Current, range: None, if_match: None }
+}
+
+async fn put_fault(answers: &[String]) -> (Fault, usize) {
+    let server = Scripted::new(answers).await;
+    let fault = server.bucket.put(&object(), whole(), None, &Condition::Any).await.unwrap_err();
+    (fault, server.asked().len())
+}
+
+#[tokio::test]
+async fn an_answered_request_is_never_repeated() {
+    let busy = error("503 Slow Down", "SlowDown", "Please reduce your request rate.");
+    let server = Scripted::new(&[busy.clone(), busy.clone()]).await;
+    let fault = tokio::time::timeout(Duration::from_secs(5), server.bucket.get(&Key::new("k"), current()))
+        .await
+        .unwrap()
+        .unwrap_err();
+    assert_eq!((fault.kind, fault.status, fault.code.as_deref()), (FaultKind::Throttled, Some(503), Some("SlowDown")));
+    assert_eq!(fault.to_string(), "could not read object at the target: SlowDown: Please reduce your request rate.");
+    assert_eq!(server.asked().len(), 1);
+    assert_eq!(put_fault(&[busy.clone(), busy]).await.1, 1);
+}
+
+#[tokio::test]
+async fn an_unanswered_look_is_repeated_once_an_unanswered_write_never() {
+    let found = answer("200 OK", HEADERS, "");
+    let server = Scripted::new(&[String::new(), found]).await;
+    let got = server.bucket.get(&Key::new("k"), current()).await.unwrap();
+    assert!(matches!(got, Fetched::Object(_)));
+    assert_eq!(server.asked().len(), 2);
+
+    let (fault, asked) = put_fault(&[String::new(), answer("200 OK", "ETag: \"e\"\r\n", "")]).await;
+    assert_eq!((fault.kind, fault.status, asked), (FaultKind::Transient, None, 1));
+    let server = Scripted::new(&[String::new(), answer("204 No Content", "", "")]).await;
+    let fault = server.bucket.delete(&Key::new("k"), &Condition::Any).await.unwrap_err();
+    assert_eq!((fault.kind, server.asked().len()), (FaultKind::Transient, 1));
+}
+
+#[tokio::test]
+async fn an_error_inside_a_200_is_an_error() {
+    let late = error("200 OK", "InternalError", "We encountered an internal error.");
+    let server = Scripted::new(std::slice::from_ref(&late)).await;
+    let fault = server.bucket.copy(&object(), &source(), None, &Condition::Any).await.unwrap_err();
+    assert_eq!((fault.kind, fault.code.as_deref()), (FaultKind::Transient, Some("InternalError")));
+    let upload = UploadRef { key: &Key::new("k"), id: "u" };
+    let server = Scripted::new(&[error("200 OK", "SlowDown", "Slow.")]).await;
+    let fault = server.bucket.copy_part(upload, 1, &source(), Some((0, 9))).await.unwrap_err();
+    assert_eq!(fault.kind, FaultKind::Throttled);
+    let server = Scripted::new(&[late]).await;
+    let part = Part { number: 1, etag: ETag::new("e"), size: 1, checksum: None };
+    let completion = Completion { parts: vec![part], size: 1, checksum: None, sent: None, condition: Condition::Any };
+    let fault = server.bucket.complete_upload(upload, &completion).await.unwrap_err();
+    assert_eq!(fault.kind, FaultKind::Transient);
+}
+
+#[tokio::test]
+async fn a_copy_of_another_version_is_corrupt() {
+    let body = "<CopyObjectResult><ETag>\"n\"</ETag><ChecksumSHA256>sum=</ChecksumSHA256></CopyObjectResult>";
+    let of = |version: &str| answer("200 OK", &format!("x-amz-copy-source-version-id: {version}\r\n"), body);
+    let server = Scripted::new(&[of("v1")]).await;
+    let written = server.bucket.copy(&object(), &source(), None, &Condition::Any).await.unwrap();
+    assert_eq!((written.etag.as_str(), written.checksum.unwrap().value.as_str()), ("n", "sum="));
+    let asked = server.asked().remove(0);
+    for header in [
+        "x-amz-copy-source: from/a%2bb%20c?versionid=v1",
+        "x-amz-copy-source-if-match: \"e\"",
+        "x-amz-metadata-directive: replace",
+        "x-amz-tagging-directive: replace",
+    ] {
+        assert!(asked.contains(header), "{asked}");
+    }
+    let server = Scripted::new(&[of("v2")]).await;
+    let fault = server.bucket.copy(&object(), &source(), None, &Condition::Any).await.unwrap_err();
+    assert_eq!(fault.kind, FaultKind::Corrupt);
+}
+
+#[tokio::test]
+async fn a_refused_head_asks_a_get_for_the_reason() {
+    for (bare, told, kind) in [
+        (
+            "400 Bad Request",
+            (
+                "400 Bad Request",
+                "InvalidRequest",
+                "The object was stored using a form of Server Side Encryption. The correct parameters must be provided.",
+            ),
+            FaultKind::Ineligible,
+        ),
+        (
+            "403 Forbidden",
+            ("403 Forbidden", "AccessDenied", "User: u is not authorized to perform: kms:Decrypt on resource: arn"),
+            FaultKind::KeyUnusable,
+        ),
+        ("403 Forbidden", ("403 Forbidden", "AccessDenied", "Access Denied"), FaultKind::Denied),
+        ("400 Bad Request", ("400 Bad Request", "KMS.DisabledException", "arn is disabled."), FaultKind::KeyUnusable),
+    ] {
+        let head = format!("HTTP/1.1 {bare}\r\nConnection: close\r\n\r\n");
+        let server = Scripted::new(&[head, error(told.0, told.1, told.2)]).await;
+        let fault = server.bucket.head(&Key::new("k"), &Pick::Current).await.unwrap_err();
+        assert_eq!((fault.kind, fault.code.as_deref()), (kind, Some(told.1)), "{fault}");
+        assert!(server.asked()[1].contains("range: bytes=0-0"));
+    }
+}
+
+#[tokio::test]
+async fn delete_markers_are_told_from_nothing() {
+    let look = async |status: &str, headers: &str| {
+        let head = format!("HTTP/1.1 {status}\r\nConnection: close\r\n{headers}\r\n");
+        let server = Scripted::new(&[head]).await;
+        server.bucket.head(&Key::new("k"), &Pick::Version(VersionId::new("v"))).await.unwrap()
+    };
+    assert_eq!(look("404 Not Found", "").await, Found::Missing);
+    assert_eq!(look("404 Not Found", "x-amz-delete-marker: true\r\n").await, Found::DeleteMarker);
+    assert_eq!(look("405 Method Not Allowed", "x-amz-delete-marker: true\r\n").await, Found::DeleteMarker);
+}
+
+#[tokio::test]
+async fn a_body_cut_short_is_a_fault() {
+    let cut = format!("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 10\r\n{HEADERS}\r\nabc");
+    let server = Scripted::new(&[cut]).await;
+    let Fetched::Object(mut got) = server.bucket.get(&Key::new("k"), current()).await.unwrap() else { panic!() };
+    assert_eq!(got.head.size, 10);
+    assert_eq!(got.body.next().await.unwrap().unwrap(), "abc");
+    assert_eq!(got.body.next().await.unwrap().unwrap_err().kind, FaultKind::Transient);
+    assert!(got.body.next().await.is_none());
+}
+
+#[tokio::test]
+async fn conditions_that_do_not_hold_are_raced() {
+    let matches = Condition::Matches(ETag::new("e"));
+    for (status, code, condition, kind) in [
+        ("412 Precondition Failed", "PreconditionFailed", &Condition::Absent, FaultKind::Raced),
+        ("409 Conflict", "ConditionalRequestConflict", &Condition::Absent, FaultKind::Raced),
+        ("404 Not Found", "NoSuchKey", &matches, FaultKind::Raced),
+        ("404 Not Found", "NoSuchUpload", &matches, FaultKind::Gone),
+        ("404 Not Found", "NoSuchBucket", &matches, FaultKind::Refused),
+    ] {
+        let server = Scripted::new(&[error(status, code, "m")]).await;
+        let fault = server.bucket.put(&object(), whole(), None, condition).await.unwrap_err();
+        assert_eq!(fault.kind, kind, "{code}");
+        assert_eq!(fault.status.map(|status| status.to_string()).unwrap(), status[..3]);
+    }
+}
+
+#[tokio::test]
+async fn a_put_says_its_length_and_is_not_chunked() {
+    let server = Scripted::new(&[answer("200 OK", "ETag: \"e\"\r\nx-amz-version-id: v9\r\n", "")]).await;
+    let pieces =
+        Payload::Piped { stream: repl::ports::ByteStream::new(Once(Some(Bytes::from_static(b"hello")))), length: 5 };
+    let written = server.bucket.put(&object(), pieces, None, &Condition::Absent).await.unwrap();
+    assert_eq!(written.version, Some(VersionId::new("v9")));
+    let asked = server.asked().remove(0);
+    for header in ["content-length: 5", "x-amz-content-sha256: unsigned-payload", "if-none-match: *"] {
+        assert!(asked.contains(header), "{asked}");
+    }
+    for header in ["aws-chunked", "x-amz-trailer", "x-amz-checksum", "x-amz-sdk-checksum", "content-type"] {
+        assert!(!asked.contains(header), "{asked}");
+    }
+}
+
+struct Once(Option<Bytes>);
+
+impl futures_core::Stream for Once {
+    type Item = Result<Bytes, Fault>;
+
+    fn poll_next(
+        mut self: std::pin::Pin<&mut Self>,
+        _context: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Self::Item>> {
+        std::task::Poll::Ready(self.0.take().map(Ok))
+    }
+}
+
+#[tokio::test]
+async fn missing_credentials_are_named_as_such() {
+    let endpoint = Endpoint {
+        endpoint: Some("http://127.0.0.1:1".to_owned()),
+        path_style: true,
+        ..Endpoint::in_region("us-east-1", Side::Source)
+    };
+    let config = Clients::new().sdk_config(&endpoint).await.unwrap();
+    for (error, kind) in [
+        (CredentialsError::not_loaded("nothing configured"), FaultKind::Denied),
+        (CredentialsError::provider_error("AccessDenied: not allowed to assume role"), FaultKind::Denied),
+        (CredentialsError::provider_error("the metadata service is busy"), FaultKind::Transient),
+    ] {
+        let failing = Failing(Mutex::new(Some(error)));
+        let config = config.to_builder().credentials_provider(SharedCredentialsProvider::new(failing)).build();
+        let bucket = S3Bucket::new(&config, &endpoint, "b");
+        let fault = bucket.put(&object(), whole(), None, &Condition::Any).await.unwrap_err();
+        assert_eq!(fault.kind, kind, "{fault}");
+        assert!(fault.detail.contains("credentials"), "{fault}");
+    }
+    let wrong = Endpoint { endpoint: Some("127.0.0.1:9000".to_owned()), ..endpoint };
+    let fault = Clients::new().sdk_config(&wrong).await.unwrap_err();
+    assert_eq!(fault.kind, FaultKind::Refused);
+    assert!(fault.detail.contains("is not a URL"), "{fault}");
+}
+
+/// A source of credentials that fails, once as told.
+#[derive(Debug)]
+struct Failing(Mutex<Option<CredentialsError>>);
+
+impl ProvideCredentials for Failing {
+    fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
+    where
+        Self: 'a,
+    {
+        let error = self.0.lock().unwrap().take().unwrap_or_else(|| CredentialsError::not_loaded("asked twice"));
+        future::ProvideCredentials::ready(Err(error))
+    }
+}

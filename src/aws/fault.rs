@@ -186,9 +186,9 @@ fn by_code(side: Side, code: &str, message: &str) -> Option<FaultKind> {
 fn by_kms_code(code: &str) -> Option<FaultKind> {
     match code {
         "KMSInternalException" | "DependencyTimeoutException" | "KeyUnavailableException" => Some(FaultKind::Transient),
-        "AccessDeniedException"
-        | "AccessDenied"
-        | "NotFoundException"
+        // Not being allowed to ask about a key says nothing of what S3 may do with it on our behalf.
+        "AccessDeniedException" | "AccessDenied" => Some(FaultKind::Denied),
+        "NotFoundException"
         | "DisabledException"
         | "KMSInvalidStateException"
         | "InvalidArnException"

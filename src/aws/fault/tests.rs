@@ -86,7 +86,7 @@ fn the_key_service_speaks_its_own_codes() {
     let kms = |code| classify(Side::Keys, Some(400), Some(code), "");
     assert_eq!(kms("NotFoundException"), FaultKind::KeyUnusable);
     assert_eq!(kms("DisabledException"), FaultKind::KeyUnusable);
-    assert_eq!(kms("AccessDeniedException"), FaultKind::KeyUnusable);
+    assert_eq!(kms("AccessDeniedException"), FaultKind::Denied);
     assert_eq!(kms("KeyUnavailableException"), FaultKind::Transient);
     assert_eq!(kms("ThrottlingException"), FaultKind::Throttled);
     assert_eq!(kms("UnrecognizedClientException"), FaultKind::Denied);

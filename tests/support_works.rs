@@ -113,6 +113,20 @@ async fn the_comparison_sees_versions_markers_parts_and_keys() {
 }
 
 #[tokio::test]
+async fn versions_under_a_delete_marker_are_compared_too() {
+    for server in [Server::Ministack, Server::Seaweedfs] {
+        let pair = Setup::on(server, server).build().await;
+        for bucket in [&pair.source, &pair.target] {
+            bucket.put_adorned("gone", "same").await;
+            bucket.put("gone", if bucket.name == pair.source.name { "ours" } else { "theirs" }).await;
+            bucket.delete("gone").await;
+        }
+        let found = compare(&pair).await;
+        assert!(!found.is_empty() && found.iter().all(|line| line.starts_with("gone version 1 of 3")), "{found:?}");
+    }
+}
+
+#[tokio::test]
 async fn objects_of_every_kind_can_be_written_and_are_announced() {
     let pair = Setup::on(Server::Ministack, Server::Ministack).build().await;
     // The test message that S3 sends when a notification is set up.

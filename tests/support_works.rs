@@ -9,6 +9,7 @@ use support::compare::{compare, compare_as, list};
 use support::objects::{Multipart, bytes};
 use support::pair::{Bucket, Expected, History, Markers, Pair, Setup};
 use support::servers::Server;
+use support::worker::{peak_rss, run_repl};
 
 /// The same small object on both sides, with this change to the target's.
 async fn differing(
@@ -149,4 +150,15 @@ async fn seaweedfs_takes_objects_of_every_kind() {
     assert_eq!(list(&pair.source).await.len(), 18);
     pair.put_event("ObjectCreated:Put", "all/sp ace", None).await;
     assert_eq!((pair.queue_depth().await, pair.dead_letters().await), (1, 0));
+}
+
+#[tokio::test]
+async fn the_binary_runs_and_memory_is_read() {
+    let pair = Setup::on(Server::Ministack, Server::Ministack).more("[transfer]\nmode = \"stream\"\n").build().await;
+    run_repl(&pair, &["--help"], std::time::Duration::from_secs(20)).await.expect_code(0);
+    let text = std::fs::read_to_string(&pair.config).unwrap();
+    assert!(text.contains("mode = \"stream\"") && text.contains(&pair.queue_url), "{text}");
+    let peak = peak_rss(std::process::id()).unwrap();
+    assert!((1 << 20..1 << 33).contains(&peak), "{peak} bytes");
+    assert_eq!(peak_rss(u32::MAX), None);
 }

@@ -9,6 +9,7 @@ use support::compare::{compare, compare_as, list};
 use support::objects::{Multipart, bytes};
 use support::pair::{Bucket, Expected, History, Markers, Pair, Setup};
 use support::servers::Server;
+use support::worker::{peak_rss, run_repl};
 
 /// The same small object on both sides, with this change to the target's.
 async fn differing(
@@ -113,6 +114,20 @@ async fn the_comparison_sees_versions_markers_parts_and_keys() {
 }
 
 #[tokio::test]
+async fn versions_under_a_delete_marker_are_compared_too() {
+    for server in [Server::Ministack, Server::Seaweedfs] {
+        let pair = Setup::on(server, server).build().await;
+        for bucket in [&pair.source, &pair.target] {
+            bucket.put_adorned("gone", "same").await;
+            bucket.put("gone", if bucket.name == pair.source.name { "ours" } else { "theirs" }).await;
+            bucket.delete("gone").await;
+        }
+        let found = compare(&pair).await;
+        assert!(!found.is_empty() && found.iter().all(|line| line.starts_with("gone version 1 of 3")), "{found:?}");
+    }
+}
+
+#[tokio::test]
 async fn objects_of_every_kind_can_be_written_and_are_announced() {
     let pair = Setup::on(Server::Ministack, Server::Ministack).build().await;
     // The test message that S3 sends when a notification is set up.
@@ -135,4 +150,15 @@ async fn seaweedfs_takes_objects_of_every_kind() {
     assert_eq!(list(&pair.source).await.len(), 18);
     pair.put_event("ObjectCreated:Put", "all/sp ace", None).await;
     assert_eq!((pair.queue_depth().await, pair.dead_letters().await), (1, 0));
+}
+
+#[tokio::test]
+async fn the_binary_runs_and_memory_is_read() {
+    let pair = Setup::on(Server::Ministack, Server::Ministack).more("[transfer]\nmode = \"stream\"\n").build().await;
+    run_repl(&pair, &["--help"], std::time::Duration::from_secs(20)).await.expect_code(0);
+    let text = std::fs::read_to_string(&pair.config).unwrap();
+    assert!(text.contains("mode = \"stream\"") && text.contains(&pair.queue_url), "{text}");
+    let peak = peak_rss(std::process::id()).unwrap();
+    assert!((1 << 20..1 << 33).contains(&peak), "{peak} bytes");
+    assert_eq!(peak_rss(u32::MAX), None);
 }

@@ -26,6 +26,8 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
+# The checkout stays as clean as it was.
+sys.dont_write_bytecode = True
 import environment
 
 HOST = "127.0.0.1"

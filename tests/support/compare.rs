@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
+use aws_sdk_s3::error::ProvideErrorMetadata as _;
 use aws_sdk_s3::operation::get_object::GetObjectOutput;
 use aws_sdk_s3::types::{ChecksumMode, ServerSideEncryption};
 use aws_smithy_runtime_api::box_error::BoxError;
@@ -14,6 +15,7 @@ use md5::{Digest as _, Md5};
 use quick_xml::events::Event as XmlEvent;
 
 use super::pair::{Bucket, Expected, History, Markers, Pair};
+use super::servers::Server;
 
 /// The stamp's own metadata (DESIGN 3.1), which the source does not have.
 const STAMP: [&str; 4] = ["repl-source-version", "repl-source-etag", "repl-source-modified", "repl-origin"];
@@ -183,6 +185,7 @@ async fn look(bucket: &Bucket, version: &Version) -> Look {
     let mut attributes = headers(&got);
     attributes.insert("length".to_owned(), length.to_string());
     attributes.insert("body MD5".to_owned(), digest);
+    attributes.insert("number of tags".to_owned(), got.tag_count.unwrap_or_default().to_string());
     attributes.extend(tags(bucket, version).await);
     Look {
         attributes,
@@ -231,10 +234,15 @@ fn headers(got: &GetObjectOutput) -> BTreeMap<String, String> {
         .collect()
 }
 
+/// The tags; none where ministack has none to tell, for a version under a delete marker. Their number is compared anyway.
 async fn tags(bucket: &Bucket, version: &Version) -> Vec<(String, String)> {
     let request = bucket.s3.get_object_tagging().bucket(&bucket.name).key(&version.key).version_id(&version.id);
-    let answer = request.send().await.unwrap();
-    answer.tag_set.into_iter().map(|tag| (format!("tag {}", tag.key), tag.value)).collect()
+    let set = match request.send().await {
+        Ok(answer) => answer.tag_set,
+        Err(refusal) if refusal.code() == Some("NoSuchKey") && bucket.server != Server::Seaweedfs => Vec::new(),
+        Err(failure) => panic!("tags of {version:?}: {failure:?}"),
+    };
+    set.into_iter().map(|tag| (format!("tag {}", tag.key), tag.value)).collect()
 }
 
 impl Look {

@@ -18,7 +18,7 @@ enum State {
 }
 
 /// Takes bytes in and counts them.
-pub struct Hasher {
+pub(super) struct Hasher {
     algorithm: Algorithm,
     state: State,
     md5: Option<Md5>,
@@ -36,7 +36,7 @@ impl fmt::Debug for Hasher {
 
 /// Whether an MD5 is wanted besides: only to compare with an ETag, as it is the dearest of all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum WithMd5 {
+pub(super) enum WithMd5 {
     /// Yes.
     Yes,
     /// No.
@@ -46,7 +46,7 @@ pub enum WithMd5 {
 impl Hasher {
     /// Starts.
     #[must_use]
-    pub fn new(algorithm: Algorithm, md5: WithMd5) -> Self {
+    pub(super) fn new(algorithm: Algorithm, md5: WithMd5) -> Self {
         let state = match crc(algorithm) {
             Some(crc) => State::Crc(crc_fast::Digest::new(crc)),
             None if algorithm == Algorithm::Sha1 => State::Sha1(Sha1::new()),
@@ -56,7 +56,7 @@ impl Hasher {
     }
 
     /// Takes bytes in.
-    pub fn update(&mut self, bytes: &[u8]) {
+    pub(super) fn update(&mut self, bytes: &[u8]) {
         match &mut self.state {
             State::Crc(digest) => digest.update(bytes),
             State::Sha1(digest) => digest.update(bytes),
@@ -70,7 +70,7 @@ impl Hasher {
 
     /// Ends.
     #[must_use]
-    pub fn finish(self) -> Hashed {
+    pub(super) fn finish(self) -> Hashed {
         let raw = match self.state {
             State::Crc(digest) => big_endian(self.algorithm, digest.finalize()),
             State::Sha1(digest) => digest.finalize().to_vec(),
@@ -82,7 +82,7 @@ impl Hasher {
 
 /// The hash of some bytes: a whole object or one part.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Hashed {
+pub(super) struct Hashed {
     algorithm: Algorithm,
     raw: Vec<u8>,
     md5: Option<Vec<u8>>,
@@ -92,7 +92,7 @@ pub struct Hashed {
 impl Hashed {
     /// Of bytes in memory.
     #[must_use]
-    pub fn of(algorithm: Algorithm, bytes: &[u8]) -> Self {
+    pub(super) fn of(algorithm: Algorithm, bytes: &[u8]) -> Self {
         let mut hasher = Hasher::new(algorithm, WithMd5::No);
         hasher.update(bytes);
         hasher.finish()
@@ -100,45 +100,45 @@ impl Hashed {
 
     /// Rebuilt from what was written down; `None` where the text is no checksum of that algorithm.
     #[must_use]
-    pub fn recalled(algorithm: Algorithm, base64: &str, length: u64) -> Option<Self> {
+    pub(super) fn recalled(algorithm: Algorithm, base64: &str, length: u64) -> Option<Self> {
         let raw = STANDARD.decode(base64).ok()?;
         (raw.len() == width(algorithm)).then_some(Self { algorithm, raw, md5: None, length })
     }
 
     /// How many bytes were hashed.
     #[must_use]
-    pub fn length(&self) -> u64 {
+    pub(super) fn length(&self) -> u64 {
         self.length
     }
 
     /// The checksum of these bytes as one object, or as one part.
     #[must_use]
-    pub fn checksum(&self) -> Checksum {
+    pub(super) fn checksum(&self) -> Checksum {
         Checksum { algorithm: self.algorithm, kind: ChecksumType::FullObject, value: STANDARD.encode(&self.raw) }
     }
 
     /// The same with the MD5 that was written down, where there is one.
     #[must_use]
-    pub fn with_md5(self, base64: Option<&str>) -> Self {
+    pub(super) fn with_md5(self, base64: Option<&str>) -> Self {
         Self { md5: base64.and_then(|text| STANDARD.decode(text).ok()), ..self }
     }
 
     /// The MD5 in base64, where it was taken.
     #[must_use]
-    pub fn md5_base64(&self) -> Option<String> {
+    pub(super) fn md5_base64(&self) -> Option<String> {
         self.md5.as_ref().map(|md5| STANDARD.encode(md5))
     }
 
     /// The MD5 as an ETag spells it, where it was taken.
     #[must_use]
-    pub fn md5_hex(&self) -> Option<String> {
+    pub(super) fn md5_hex(&self) -> Option<String> {
         self.md5.as_deref().map(hex)
     }
 }
 
 /// The checksum of the whole object from those of its parts, in order: CRCs combine, others do not.
 #[must_use]
-pub fn combined(parts: &[Hashed]) -> Option<Checksum> {
+pub(super) fn combined(parts: &[Hashed]) -> Option<Checksum> {
     let algorithm = parts.first()?.algorithm;
     let kind = crc(algorithm)?;
     let sum = parts.iter().skip(1).try_fold(value(parts.first()?), |sum, part| {
@@ -149,7 +149,7 @@ pub fn combined(parts: &[Hashed]) -> Option<Checksum> {
 
 /// The composite checksum: the hash of the parts' hashes, with the number of parts.
 #[must_use]
-pub fn composite(parts: &[Hashed]) -> Option<Checksum> {
+pub(super) fn composite(parts: &[Hashed]) -> Option<Checksum> {
     let algorithm = parts.first()?.algorithm;
     let joined: Vec<u8> = parts.iter().flat_map(|part| part.raw.iter().copied()).collect();
     let hash = Hashed::of(algorithm, &joined);
@@ -159,7 +159,7 @@ pub fn composite(parts: &[Hashed]) -> Option<Checksum> {
 
 /// The ETag that S3 composes of the parts' MD5s, where all were taken.
 #[must_use]
-pub fn composed_etag(parts: &[Hashed]) -> Option<String> {
+pub(super) fn composed_etag(parts: &[Hashed]) -> Option<String> {
     let mut joined = Md5::new();
     for part in parts {
         joined.update(part.md5.as_deref()?);

@@ -77,7 +77,7 @@ pub fn ranges(sizes: &[u64]) -> impl Iterator<Item = (u64, u64)> + '_ {
 fn even(size: u64, part: u64) -> Vec<u64> {
     let whole = size / part;
     let mut sizes: Vec<u64> = (0..whole).map(|_| part).collect();
-    if size % part > 0 {
+    if !size.is_multiple_of(part) {
         sizes.push(size % part);
     }
     sizes

@@ -59,19 +59,35 @@ fn a_duplicate_costs_nothing() {
     assert_eq!(open(&job("v1", None), History::Latest, Some(&memory), true), Opening::Known);
     let null = applied("null", Some("01"), 0);
     assert_eq!(open(&job("null", Some("01")), History::Latest, Some(&null), false), Opening::Known);
-    assert_ne!(open(&job("null", Some("02")), History::Latest, Some(&null), false), Opening::Known, "overwritten since");
-    assert_ne!(open(&job("null", None), History::Latest, Some(&null), false), Opening::Known, "it may be another content");
+    assert_ne!(
+        open(&job("null", Some("02")), History::Latest, Some(&null), false),
+        Opening::Known,
+        "overwritten since"
+    );
+    assert_ne!(
+        open(&job("null", None), History::Latest, Some(&null), false),
+        Opening::Known,
+        "it may be another content"
+    );
 }
 
 #[test]
 fn the_first_version_is_read_as_current_and_a_follower_by_its_id() {
     let current = Opening::Read { pick: Pick::Current, condition: Condition::Absent };
     assert_eq!(open(&job("v1", Some("01")), History::All, None, false), current);
-    assert_eq!(open(&job("v1", Some("01")), History::All, None, true), Opening::Examine, "newer ones wait: not current");
+    assert_eq!(
+        open(&job("v1", Some("01")), History::All, None, true),
+        Opening::Examine,
+        "newer ones wait: not current"
+    );
     let memory = applied("v1", Some("01"), 0);
     let condition = Condition::Matches("there".into());
     let follower = Opening::Read { pick: Pick::Version("v2".into()), condition };
-    assert_eq!(open(&job("v2", Some("0100")), History::All, Some(&memory), true), Opening::Examine, "equal when padded");
+    assert_eq!(
+        open(&job("v2", Some("0100")), History::All, Some(&memory), true),
+        Opening::Examine,
+        "equal when padded"
+    );
     assert_eq!(open(&job("v2", Some("0101")), History::All, Some(&memory), true), follower);
     assert_eq!(open(&job("v0", Some("00")), History::All, Some(&memory), false), Opening::Examine, "late");
     assert_eq!(open(&job("v2", None), History::All, Some(&memory), false), Opening::Examine, "order not told");
@@ -96,7 +112,10 @@ fn only_what_is_certainly_newer_goes_on_top() {
     assert_eq!(judged(6_000, &multipart), Reading::Write);
     assert_eq!(judge(&newer, all, &Pick::Current, &head("v3", PLAIN, 9_000), None), Reading::Examine);
     assert_eq!(judge(&newer, all, &Pick::Current, &head("v2", PLAIN, 9_000), None), Reading::Write);
-    assert_eq!(judge(&newer, History::Latest, &Pick::Current, &head("v1", PLAIN, 5_000), Some(&memory)), Reading::AlreadyEqual);
+    assert_eq!(
+        judge(&newer, History::Latest, &Pick::Current, &head("v1", PLAIN, 5_000), Some(&memory)),
+        Reading::AlreadyEqual
+    );
     let null = applied("null", None, 5_000);
     let rewritten = head("null", "other", 5_000);
     assert_eq!(judge(&job("null", None), History::Latest, &Pick::Current, &rewritten, Some(&null)), Reading::Write);
@@ -105,7 +124,9 @@ fn only_what_is_certainly_newer_goes_on_top() {
 #[test]
 fn a_clash_is_settled_by_the_stamp_then_by_the_bytes() {
     let source = head("v2", PLAIN, 5_000);
-    let on = |target: &Head, origin, overwriting| clash(&source, &Found::Object(Box::new(target.clone())), origin, overwriting);
+    let on = |target: &Head, origin, overwriting| {
+        clash(&source, &Found::Object(Box::new(target.clone())), origin, overwriting)
+    };
     let replica = stamped(&head("tv", "opaque", 9_000), &source, "b");
     assert_eq!(on(&replica, Origin::Event, Overwriting::Destroys), Clash::AlreadyEqual);
     let older = stamped(&head("tv", "opaque", 9_000), &head("v1", PLAIN, 1_000), "b");
@@ -118,7 +139,10 @@ fn a_clash_is_settled_by_the_stamp_then_by_the_bytes() {
     assert_eq!(clash(&source, &Found::Missing, Origin::Event, Overwriting::Destroys), Clash::Write(Condition::Absent));
     let damaged = stamped(&head("tv", "ffffffffffffffffffffffffffffffff", 9_000), &source, "b");
     assert_eq!(on(&damaged, Origin::Event, Overwriting::Destroys), Clash::AlreadyEqual);
-    assert!(matches!(on(&damaged, Origin::Scan, Overwriting::Destroys), Clash::Write(_)), "a comparison doubts the stamp");
+    assert!(
+        matches!(on(&damaged, Origin::Scan, Overwriting::Destroys), Clash::Write(_)),
+        "a comparison doubts the stamp"
+    );
 }
 
 #[test]

@@ -59,7 +59,10 @@ fn the_highest_priority_wins_per_target_and_other_targets_all_apply() {
 fn what_no_rule_claims_is_told_why() {
     let off = Rule { enabled: false, ..rule("off", "t", 5, "a/") };
     let rules = [off, rule("other", "t", 0, "b/")];
-    assert_eq!(reason(&route(&rules, &change("a/k", ChangeKind::Write))), "rule \"off\" matches the key but is disabled");
+    assert_eq!(
+        reason(&route(&rules, &change("a/k", ChangeKind::Write))),
+        "rule \"off\" matches the key but is disabled"
+    );
     assert_eq!(
         reason(&route(&rules, &change("c/k", ChangeKind::Write))),
         "no rule has a prefix that the key begins with"

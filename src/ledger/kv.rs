@@ -1,0 +1,173 @@
+//! The small seam to the disk: an ordered map of bytes that changes by whole batches.
+//!
+//! *Secret kept:* which store holds the bytes (sled). Everything above speaks of [`Kv`] only, so that tests can put a
+//! store with two images, live and durable, in its place.
+
+#[cfg(test)]
+pub(super) mod memory;
+
+use std::fmt;
+use std::fs::{DirBuilder, Permissions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::Path;
+
+use crate::model::fault::{Fault, FaultKind, Side};
+
+/// Changes that become visible, and durable, all together or not at all; `None` removes the key.
+pub(super) type Batch = Vec<(Vec<u8>, Option<Vec<u8>>)>;
+
+/// One entry: key and value.
+pub(super) type Entry = (Vec<u8>, Vec<u8>);
+
+/// An ordered map of bytes. Every fault is of kind `Ledger`.
+pub(super) trait Kv: Send + Sync + fmt::Debug + 'static {
+    /// The value of a key.
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, Fault>;
+    /// The last entry within `from..=upto`.
+    fn floor(&self, from: &[u8], upto: &[u8]) -> Result<Option<Entry>, Fault>;
+    /// The first entry behind `after` and before `end`, both exclusive.
+    fn next(&self, after: &[u8], end: &[u8]) -> Result<Option<Entry>, Fault>;
+    /// Applies a batch: visible at once, durable with the next flush. After a crash either all of it is there or
+    /// nothing, and never without the batches before it.
+    fn apply(&self, batch: Batch) -> Result<(), Fault>;
+    /// Makes everything applied durable.
+    fn flush(&self) -> Result<(), Fault>;
+    /// Bytes on disk.
+    fn size_on_disk(&self) -> Result<u64, Fault>;
+}
+
+/// Bytes of pages that sled keeps in memory. Measured: with 16 MiB the process stays under 96 MiB with a million
+/// pending jobs.
+const CACHE_BYTES: u64 = 16 << 20;
+
+/// The real store: one sled tree, so that one batch can touch records of every kind.
+pub(super) struct SledKv {
+    db: sled::Db,
+}
+
+impl SledKv {
+    /// Opens or creates the store in `directory`, which is made with mode 0700; its files get 0600.
+    pub(super) fn open(directory: &Path) -> Result<Self, Fault> {
+        private_directory(directory).map_err(|error| {
+            ledger_fault(
+                "open the ledger",
+                format!("{}: {error}; make it a directory we may write", directory.display()),
+            )
+        })?;
+        let db = sled::Config::new()
+            .path(directory)
+            .cache_capacity(CACHE_BYTES)
+            .flush_every_ms(None)
+            .mode(sled::Mode::LowSpace)
+            .open()
+            .map_err(|error| open_fault(directory, &error))?;
+        restrict_files(directory).map_err(|error| {
+            ledger_fault(
+                "open the ledger",
+                format!("{}: its files cannot be made private: {error}", directory.display()),
+            )
+        })?;
+        Ok(Self { db })
+    }
+}
+
+impl fmt::Debug for SledKv {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SledKv")
+    }
+}
+
+impl Kv for SledKv {
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, Fault> {
+        Ok(self.db.get(key).map_err(|error| read_fault(&error))?.map(|value| value.to_vec()))
+    }
+
+    fn floor(&self, from: &[u8], upto: &[u8]) -> Result<Option<Entry>, Fault> {
+        self.db.range(from..=upto).next_back().transpose().map(owned).map_err(|error| read_fault(&error))
+    }
+
+    fn next(&self, after: &[u8], end: &[u8]) -> Result<Option<Entry>, Fault> {
+        use std::ops::Bound::Excluded;
+        if after >= end {
+            return Ok(None);
+        }
+        self.db
+            .range::<&[u8], _>((Excluded(after), Excluded(end)))
+            .next()
+            .transpose()
+            .map(owned)
+            .map_err(|error| read_fault(&error))
+    }
+
+    fn apply(&self, batch: Batch) -> Result<(), Fault> {
+        let mut changes = sled::Batch::default();
+        for (key, value) in batch {
+            match value {
+                Some(value) => changes.insert(key, value),
+                None => changes.remove(key),
+            }
+        }
+        self.db.apply_batch(changes).map_err(|error| write_fault(&error))
+    }
+
+    fn flush(&self) -> Result<(), Fault> {
+        self.db.flush().map(|_bytes| ()).map_err(|error| write_fault(&error))
+    }
+
+    fn size_on_disk(&self) -> Result<u64, Fault> {
+        self.db.size_on_disk().map_err(|error| read_fault(&error))
+    }
+}
+
+/// A fault of kind `Ledger` on this machine.
+pub(super) fn ledger_fault(during: &'static str, detail: impl Into<String>) -> Fault {
+    Fault::new(FaultKind::Ledger, Side::Local, during, detail)
+}
+
+fn owned(entry: Option<(sled::IVec, sled::IVec)>) -> Option<Entry> {
+    entry.map(|(key, value)| (key.to_vec(), value.to_vec()))
+}
+
+fn read_fault(error: &sled::Error) -> Fault {
+    ledger_fault("read the ledger", format!("{error}; check the disk under it"))
+}
+
+fn write_fault(error: &sled::Error) -> Fault {
+    ledger_fault("write the ledger", format!("{error}; check the disk under it and its free space"))
+}
+
+/// sled 0.34 tells a held lock as an I/O error of kind `Other` whose text begins so (config.rs, `try_lock`).
+fn open_fault(directory: &Path, error: &sled::Error) -> Fault {
+    let text = error.to_string();
+    if text.contains("could not acquire lock") {
+        return ledger_fault(
+            "open the ledger",
+            format!(
+                "{}: another repl process has this ledger open; ask it through its socket, or stop it first",
+                directory.display()
+            ),
+        );
+    }
+    ledger_fault("open the ledger", format!("{}: {text}", directory.display()))
+}
+
+fn private_directory(directory: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+    std::fs::set_permissions(directory, Permissions::from_mode(0o700))
+}
+
+fn restrict_files(directory: &Path) -> io::Result<()> {
+    for entry in std::fs::read_dir(directory)? {
+        let entry = entry?;
+        let kind = entry.file_type()?;
+        // sled keeps snapshots and large values beside its log and replaces them while it runs: what comes later
+        // is shielded by the directory's own mode.
+        if kind.is_file() {
+            std::fs::set_permissions(entry.path(), Permissions::from_mode(0o600))?;
+        } else if kind.is_dir() {
+            std::fs::set_permissions(entry.path(), Permissions::from_mode(0o700))?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,273 @@
+//! Floor 2: durable truth. What has to be done, what is being done, what was done.
+//!
+//! *Secret kept:* bytes on disk, indexes, flushes, group commit, who holds which key. *May touch:* the disk, through
+//! `kv` alone; one thread of its own. *Must not know:* the engine, S3, the clock (time is an argument), chance.
+//!
+//! # What it promises
+//! - **P1** [`Ledger::admit`] returns only when its jobs, quarantined messages and cursor are flushed, all in one
+//!   batch. After a failed flush nothing is ever acknowledged again: every write is refused until the next start.
+//! - **P2, P3** The same work admitted twice is one job. At most one [`Lane`] of a target key lives at a time (I5); its
+//!   jobs come in source order, and a deferred first job holds up the others of its key.
+//! - **P9** A parked job holds up nobody. Groups are probed, and go back together, also over a crash.
+//! - **P10** Memory does not grow with the backlog: records are packed many to an entry of the store (`pages`), totals
+//!   are kept in the same batches and never recounted. Disk use follows the backlog.
+//!
+//! # What is flushed before what (DESIGN 4.4)
+//! Flushed before the answer: `admit`, `park`, `note_upload`, `set_control`, `release`, `drop_parked`. Applied only:
+//! `claim`, `settle`, `defer`, `forget_upload`; lost in a crash they are done again. Batches reach the disk in their
+//! order, so a state after a crash is one that was there before it.
+//!
+//! # Inside
+//! ```text
+//! Ledger ─▶ writer (thread, group commit) ─▶ book (lanes · parked · recent) ─▶ pages ─▶ kv (sled)
+//!        └▶ reads, directly ────────────────▶ view ──────────────────────────▶ pages ─▶ kv
+//! ```
+
+mod book;
+mod claim;
+mod codec;
+mod kv;
+mod lanes;
+mod layout;
+mod names;
+mod pages;
+mod parked;
+mod recent;
+mod record;
+#[cfg(test)]
+mod tests;
+mod words;
+mod writer;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use tokio::sync::oneshot;
+
+pub use claim::{Claim, Lane};
+pub use words::{
+    Admission, Admitted, Chapter, Control, Count, Group, GroupId, JobId, KeptFault, Note, Outcome, PartSizes,
+    Quarantined, Release, Replica, RuleTotals, SentPart, Settled, Settlement, Standing, Story, Totals, Upload,
+};
+
+use crate::model::fault::Fault;
+use crate::model::job::Applied;
+use crate::model::object::{Key, TargetId, Timestamp};
+use book::Limits;
+use kv::{Kv, SledKv, ledger_fault};
+use parked::Sweeping;
+use writer::{Durability, Writer};
+
+/// A handle on the ledger; clones share it. When the last one goes, what was asked before is done and flushed.
+///
+/// Every fault is of kind `Ledger`. Dropping the future of a write leaves open whether it is done; lanes and claims in
+/// it are given back.
+#[derive(Clone, Debug)]
+pub struct Ledger {
+    writer: Arc<Writer>,
+}
+
+impl Ledger {
+    /// Opens the ledger in a directory, or makes a new one there (mode 0700). Blocks for disk reads; the time does not
+    /// depend on the number of jobs. Fails when another process has it open, and when a record's version is unknown.
+    pub fn open(directory: &Path) -> Result<Self, Fault> {
+        Self::on(Arc::new(SledKv::open(directory)?), Limits::default())
+    }
+
+    fn on(kv: Arc<dyn Kv>, limits: Limits) -> Result<Self, Fault> {
+        Ok(Self { writer: Arc::new(writer::start(kv, limits)?) })
+    }
+
+    /// Admits work, quarantine, reasons and a cursor, all or nothing; returns when they are on disk (P1).
+    pub async fn admit(&self, admission: Admission) -> Result<Admitted, Fault> {
+        let weight = admission.jobs.len().max(1);
+        self.writer.write(Durability::Flushed, weight, move |book| book.admit(admission)).await
+    }
+
+    /// Hands out up to `most` lanes that may be worked on at `now`: probes that are due, then live changes, then those
+    /// of scans, the oldest change first.
+    pub async fn claim(&self, now: Timestamp, most: usize) -> Result<Vec<Lane>, Fault> {
+        self.writer.write(Durability::Applied, most.max(1), move |book| book.claim(now, most)).await
+    }
+
+    /// Ends the jobs of claims of one lane, in source order; the last one's state is what `settlement` tells. The
+    /// bytes count for the last one. Not flushed: lost in a crash, the jobs run again and find the target equal.
+    pub async fn settle(&self, claims: Vec<Claim>, settlement: Settlement) -> Result<Settled, Fault> {
+        if claims.windows(2).any(|pair| matches!(pair, [one, other] if one.hash() != other.hash())) {
+            return Err(ledger_fault("settle jobs", "the claims are of different keys: settle each key for itself"));
+        }
+        let work = move |book: &mut book::Book<'_>| {
+            let settled = book.settle(&claims, &settlement)?;
+            Ok((settled, claims))
+        };
+        self.writer.write(Durability::Applied, 1, work).await.map(|(settled, _given_back)| settled)
+    }
+
+    /// Puts a job off until `not_before`, with one more failed attempt. It holds up its key until then. A probe goes
+    /// back into its group and comes again at that time. Not flushed.
+    pub async fn defer(
+        &self,
+        claim: Claim,
+        not_before: Timestamp,
+        fault: &Fault,
+        _now: Timestamp,
+    ) -> Result<(), Fault> {
+        let fault = fault.clone();
+        let work = move |book: &mut book::Book<'_>| Ok((book.defer(&claim, not_before, &fault)?, claim));
+        self.writer.write(Durability::Applied, 1, work).await.map(|((), _given_back)| ())
+    }
+
+    /// Parks a job under the cause of its fault (P9); flushed. A probe that fails makes the next one wait longer.
+    pub async fn park(&self, claim: Claim, fault: &Fault, now: Timestamp) -> Result<(), Fault> {
+        let fault = fault.clone();
+        let work = move |book: &mut book::Book<'_>| Ok((book.park(&claim, &fault, now)?, claim));
+        self.writer.write(Durability::Flushed, 1, work).await.map(|((), _given_back)| ())
+    }
+
+    /// Notes an open upload; returns when that is on disk, so that no part is sent before. Noted again under the same
+    /// upload id it replaces itself.
+    pub async fn note_upload(&self, claim: &Claim, upload: &Upload) -> Result<(), Fault> {
+        let (claim, upload) = (claim.subject(), upload.clone());
+        self.writer.write(Durability::Flushed, 1, move |book| book.note_upload(&claim, &upload)).await
+    }
+
+    /// The upload noted for the version of the claim's job, or else by this very job. Look at its source version and
+    /// ETag before going on with it: the source may have moved on.
+    pub fn upload(&self, claim: &Claim) -> Result<Option<Upload>, Fault> {
+        self.writer.shared().read(|view| view.upload(&claim.subject()))
+    }
+
+    /// Notes a part of the claim's upload; returns when that is on disk, so that it is not sent again after a crash.
+    pub async fn note_part(&self, claim: &Claim, part: &SentPart) -> Result<(), Fault> {
+        let (claim, part) = (claim.subject(), part.clone());
+        self.writer.write(Durability::Flushed, 1, move |book| book.note_part(&claim, &part)).await
+    }
+
+    /// The parts noted of the claim's upload, ascending.
+    pub fn sent_parts(&self, claim: &Claim) -> Result<Vec<SentPart>, Fault> {
+        self.writer.shared().read(|view| view.sent_parts(&claim.subject()))
+    }
+
+    /// Forgets the upload that [`Self::upload`] tells, after it was completed or aborted. Not flushed.
+    pub async fn forget_upload(&self, claim: &Claim) -> Result<(), Fault> {
+        let claim = claim.subject();
+        self.writer.write(Durability::Applied, 1, move |book| book.forget_upload(&claim)).await
+    }
+
+    /// All uploads noted and not forgotten. One whose job has ended is an orphan, to be aborted.
+    pub fn uploads(&self) -> Result<Vec<(TargetId, Key, Upload)>, Fault> {
+        self.writer.shared().read(|view| view.uploads())
+    }
+
+    /// Forgets an upload by its id. Not flushed.
+    pub async fn forget_upload_of(&self, target: &TargetId, target_key: &Key, upload: &str) -> Result<(), Fault> {
+        let (target, key, upload) = (target.clone(), target_key.clone(), upload.to_owned());
+        self.writer.write(Durability::Applied, 1, move |book| book.forget_upload_of(&target, &key, &upload)).await
+    }
+
+    /// What was last applied to a target key. Only so many keys are remembered, those applied last: `None` says
+    /// nothing about the target.
+    pub fn applied(&self, target: &TargetId, target_key: &Key) -> Result<Option<Applied>, Fault> {
+        self.writer.shared().read(|view| view.applied(target, target_key))
+    }
+
+    /// The source versions that unstamped replicas under a target key hold, the oldest first. Kept for ever.
+    pub fn replicas(&self, target: &TargetId, target_key: &Key) -> Result<Vec<Replica>, Fault> {
+        self.writer.shared().read(|view| view.replicas(target, target_key))
+    }
+
+    /// The earliest time at which a deferred job or a probe is due; it may lie in the past, and is 0 while parked jobs
+    /// are on their way back. `None` when nothing waits for a time.
+    pub fn next_due(&self) -> Result<Option<Timestamp>, Fault> {
+        let live = &self.writer.shared().live;
+        self.writer.shared().read(|view| {
+            let lane = view.next_due_lane()?;
+            let probe = view.next_due_probe(|group| live.is_probing(group))?;
+            Ok(match (lane, probe) {
+                (Some(lane), Some(probe)) => Some(lane.min(probe)),
+                (lane, probe) => lane.or(probe),
+            })
+        })
+    }
+
+    /// What the ledger holds and has seen, as of the last batch.
+    #[must_use]
+    pub fn totals(&self) -> Totals {
+        self.writer.shared().totals()
+    }
+
+    /// The oldest change among all jobs that are ready, claimed or deferred.
+    pub fn oldest_pending(&self) -> Result<Option<Timestamp>, Fault> {
+        self.writer.shared().read(|view| view.oldest_pending())
+    }
+
+    /// The groups of parked jobs.
+    pub fn groups(&self) -> Result<Vec<Group>, Fault> {
+        self.writer.shared().read(|view| view.groups())
+    }
+
+    /// Puts parked jobs back among those that may be claimed; says how many. A release of whole groups goes on after
+    /// a crash. Returns when done and flushed.
+    pub async fn release(&self, which: &Release, _now: Timestamp) -> Result<u64, Fault> {
+        self.sweep(which, Sweeping::Release).await
+    }
+
+    /// Drops parked jobs for good, with a note for [`Self::story`]; says how many. Returns when done and flushed.
+    pub async fn drop_parked(&self, which: &Release, now: Timestamp) -> Result<u64, Fault> {
+        self.sweep(which, Sweeping::Drop(now)).await
+    }
+
+    async fn sweep(&self, which: &Release, sweeping: Sweeping) -> Result<u64, Fault> {
+        let which = which.clone();
+        let (answer, answered) = oneshot::channel();
+        let begin = move |book: &mut book::Book<'_>| book.start_sweep(&which, sweeping, answer);
+        self.writer.write(Durability::Flushed, 1, begin).await?;
+        answered.await.map_err(|_dropped| ledger_fault("move parked jobs", "the ledger's writer has ended"))?
+    }
+
+    /// Messages that could not be understood, the oldest first.
+    pub fn quarantined(&self, most: usize) -> Result<Vec<Quarantined>, Fault> {
+        self.writer.shared().read(|view| view.quarantined(most))
+    }
+
+    /// All that is known of a source key.
+    pub fn story(&self, key: &Key) -> Result<Story, Fault> {
+        self.writer.shared().read(|view| view.story(key))
+    }
+
+    /// What an operator asked for last.
+    pub fn control(&self) -> Result<Control, Fault> {
+        self.writer.shared().read(|view| view.control())
+    }
+
+    /// Remembers what an operator asks for; flushed.
+    pub async fn set_control(&self, control: &Control) -> Result<(), Fault> {
+        let control = *control;
+        self.writer.write(Durability::Flushed, 1, move |book| book.set_control(control)).await
+    }
+
+    /// How far the scan of that name was; written with an [`Admission`] or by [`Self::set_cursor`].
+    pub fn cursor(&self, name: &str) -> Result<Option<Vec<u8>>, Fault> {
+        self.writer.shared().read(|view| view.cursor(name))
+    }
+
+    /// Sets a cursor by itself (`None` forgets it), for a page without work. Not flushed.
+    pub async fn set_cursor(&self, name: &str, cursor: Option<Vec<u8>>) -> Result<(), Fault> {
+        let name = name.to_owned();
+        let work = move |book: &mut book::Book<'_>| match cursor {
+            Some(cursor) => book.set_cursor(&name, &cursor),
+            None => book.forget_cursor(&name),
+        };
+        self.writer.write(Durability::Applied, 1, work).await
+    }
+
+    /// Returns when everything asked for before is on disk.
+    pub async fn flush(&self) -> Result<(), Fault> {
+        self.writer.write(Durability::Flushed, 1, |_book| Ok(())).await
+    }
+
+    /// Bytes on disk.
+    pub fn size_on_disk(&self) -> Result<u64, Fault> {
+        self.writer.shared().kv.size_on_disk()
+    }
+}

@@ -296,6 +296,7 @@ async fn an_upload_is_on_disk_before_its_note_returns_and_survives_deferral() {
         part_sizes: PartSizes::of(&[8, 8, 5]),
         checksum: None,
         opened: at(3),
+        over: None,
     };
     ledger.admit(work(vec![job("a", "1", 1), job("a", "2", 2)])).await.unwrap();
     let mut lane = all(&ledger, at(5)).await.remove(0);

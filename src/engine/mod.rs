@@ -18,6 +18,7 @@ mod keys;
 mod multipart;
 mod replicate;
 mod transfer;
+mod verify;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -24,7 +24,8 @@ use crate::ports::{
 use super::budget::PIPE;
 use super::digest::{self, Hashed};
 use super::replicate::{At, Stop};
-use super::transfer::{Carried, Expected, Sent, Shipment, Verdict, lost};
+use super::transfer::{Carried, Sent, Shipment, lost};
+use super::verify::{Expected, Verdict};
 use super::{Phase, Shared};
 
 /// Parts of one object under way at once; the memory budget may permit fewer.

@@ -12,7 +12,8 @@ use crate::plan::retry;
 use crate::plan::route::{self, Choice, History, Rule};
 use crate::ports::{Condition, ObjectStore, Pick, World, Written};
 
-use super::transfer::{Carried, Judging, Landed, Verdict};
+use super::transfer::{Carried, Judging, Landed};
+use super::verify::Verdict;
 use super::{Shared, TargetSettings, examine, follow};
 
 /// How often a lost race is decided again at once before the job waits its turn.

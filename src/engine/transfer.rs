@@ -5,40 +5,25 @@
 
 use std::sync::Arc;
 
-use bytes::{Bytes, BytesMut};
-
-use tokio::sync::oneshot;
-
 use crate::ledger::Replica;
-use crate::model::digest::{Algorithm, Checksum, ChecksumType};
 use crate::model::fault::{Fault, FaultKind, Side};
 use crate::model::object::{Encryption, Found, Head, Tags, VersionId, Versioning};
 use crate::model::stamp::Stamp;
 use crate::plan::decide::{self, Reading};
 use crate::plan::parts::{self, Layout, SourceLayout};
 use crate::ports::{
-    ByteStream, Condition, CopySource, Fetched, Got, NewObject, ObjectStore, Payload, Pick, Read, Sealing, World,
-    Written,
+    Condition, CopySource, Fetched, Got, NewObject, ObjectStore, Payload, Pick, Read, Sealing, World, Written,
 };
 
-use super::budget::{Budget, Memory, PIPE};
-use super::digest::{Hashed, Hasher, WithMd5};
+use super::budget::{Memory, PIPE};
 use super::multipart::Mover;
 use super::replicate::{At, Stop};
+use super::verify::{Expected, Verdict, check_sealing, unread};
 use super::{Mode, Proven, ServerSide, Shared};
 
 /// From this size on the store copies by itself where it can: below it a copy costs as many requests as a stream, and
 /// the stream's bytes are verified.
 const WORTH_COPYING: u64 = 16 << 20;
-
-/// Whether equality was proved.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
-    /// Checksums or MD5s over all bytes agree.
-    Exact,
-    /// Nothing comparable is known: why.
-    Unprovable(&'static str),
-}
 
 /// A version that is visible at the target.
 #[derive(Debug)]
@@ -236,7 +221,23 @@ impl<W: World> Shared<W> {
             return Ok(Tags::new());
         }
         self.budget.request().await;
-        self.world.source().tags(&at.job().key, &self.pinned(at, head)).await
+        match self.world.source().tags(&at.job().key, &self.pinned(at, head)).await {
+            Err(fault) if fault.kind == FaultKind::Gone => Err(self.without_tags(at, head, fault).await?),
+            tags => tags,
+        }
+    }
+
+    /// The store has no tags of a version that it has just shown: either the version was deleted since, or the store
+    /// contradicts itself. Then it is parked: brought without its tags it would not be equal (P6).
+    async fn without_tags(&self, at: &At<'_, W>, head: &Head, fault: Fault) -> Result<Fault, Fault> {
+        self.budget.request().await;
+        match self.world.source().head(&at.job().key, &self.pinned(at, head)).await? {
+            Found::Object(_) => {
+                let detail = format!("the version is there but its tags are not to be had: {}", fault.detail);
+                Ok(Fault { kind: FaultKind::Refused, detail, ..fault })
+            }
+            Found::DeleteMarker | Found::Missing => Ok(fault),
+        }
     }
 
     /// Names exactly the version whose headers were seen.
@@ -379,39 +380,6 @@ impl<W: World> Shared<W> {
         }
     }
 
-    /// Compares what the store says it wrote with what the source holds: from the answer, else by a look.
-    pub(super) async fn compare(&self, at: &At<'_, W>, head: &Head, written: &Written) -> Result<Verdict, Fault> {
-        let mut replica = Head {
-            version: written.version.clone().unwrap_or_else(VersionId::null),
-            etag: written.etag.clone(),
-            checksum: written.checksum.clone(),
-            encryption: written.encryption.clone(),
-            ..head.clone()
-        };
-        let mut same = decide::same_bytes(head, &replica);
-        if same != Some(true) {
-            self.budget.request().await;
-            let pick = match &written.version {
-                Some(version) if at.target_versioning != Versioning::Off => Pick::Version(version.clone()),
-                Some(_) | None => Pick::Current,
-            };
-            match at.store.head(&at.job().target_key, &pick).await? {
-                Found::Object(found) => replica = *found,
-                Found::DeleteMarker | Found::Missing => return Err(vanished()),
-            }
-            same = decide::same_bytes(head, &replica);
-        }
-        match same {
-            Some(true) => Ok(Verdict::Exact),
-            Some(false) => {
-                let detail =
-                    format!("the copy has {} bytes and other checksums than the source's {}", replica.size, head.size);
-                Err(Fault::new(FaultKind::Corrupt, Side::Target, "verify the copy", detail))
-            }
-            None => Ok(Verdict::Unprovable("the source stores no checksum that the copy's can be compared with")),
-        }
-    }
-
     /// The last steps after a write: the key must be the right one, and the ACL follows where asked.
     pub(super) async fn finish(&self, at: &At<'_, W>, head: Head, sent: Sent) -> Result<Carried, Stop> {
         check_sealing(&sent.object.sealing, &sent.written)?;
@@ -442,51 +410,6 @@ impl<W: World> Shared<W> {
         tracing::info!(key = %job.key, version = %landed.head.version, target = %job.target, bytes = landed.head.size,
             lag_ms = lag.as_millis(), "replicated");
     }
-
-    /// Reads a small body into memory and checks it.
-    pub(super) async fn collect(
-        &self,
-        mut body: ByteStream,
-        expected: &Expected,
-        size: u64,
-    ) -> Result<(Bytes, Hashed), Fault> {
-        let mut hasher = expected.hasher();
-        let mut whole = Pieces::default();
-        while let Some(piece) = body.next().await {
-            let piece = piece?;
-            self.budget.bandwidth(piece.len()).await;
-            hasher.update(&piece);
-            whole.push(piece);
-        }
-        let hashed = hasher.finish();
-        expected.check(&hashed, size)?;
-        Ok((whole.join(), hashed))
-    }
-
-    /// Lets a body pass, hashes it, and keeps its last piece back until the hash agrees. The second value tells the
-    /// hash when the body has passed, or why it broke.
-    pub(super) fn tap(
-        &self,
-        body: ByteStream,
-        expected: &Expected,
-        size: u64,
-    ) -> (ByteStream, oneshot::Receiver<Result<Hashed, Fault>>) {
-        let (told, hashed) = oneshot::channel();
-        let tap = Tap {
-            body,
-            budget: Arc::clone(&self.budget),
-            hasher: Some(expected.hasher()),
-            held: None,
-            told: Some(told),
-            expected: expected.clone(),
-            size,
-        };
-        let stream = futures_util::stream::unfold(tap, |mut tap| async move {
-            let piece = tap.next().await?;
-            Some((piece, tap))
-        });
-        (ByteStream::new(stream), hashed)
-    }
 }
 
 /// One version on its way: what it is, its tags, and under which state of the target it may land.
@@ -504,154 +427,6 @@ pub(super) struct Sent {
     pub(super) written: Written,
     pub(super) verdict: Verdict,
     pub(super) stamped: bool,
-}
-
-/// What the bytes of a body must come to.
-#[derive(Clone, Debug)]
-pub(super) struct Expected {
-    /// The algorithm to hash with: the source's own, so that the target keeps the same.
-    pub(super) algorithm: Algorithm,
-    /// The source's checksum over the whole object, where it stores one.
-    pub(super) checksum: Option<Checksum>,
-    /// The source's ETag, where it is an MD5 of the plain bytes and there is no checksum.
-    md5: Option<String>,
-}
-
-impl Expected {
-    pub(super) fn of(head: &Head) -> Self {
-        let checksum = head.checksum.clone().filter(|checksum| checksum.kind == ChecksumType::FullObject);
-        let comparable = decide::plain(&head.encryption) && head.etag.parts().is_none() && is_md5(head.etag.as_str());
-        let md5 = (checksum.is_none() && comparable).then(|| head.etag.as_str().to_owned());
-        let algorithm = checksum.as_ref().map_or(Algorithm::Crc64Nvme, |checksum| checksum.algorithm);
-        Self { algorithm, checksum, md5 }
-    }
-
-    /// Of a part, of which nothing is known but its length.
-    pub(super) fn part(algorithm: Algorithm) -> Self {
-        Self { algorithm, checksum: None, md5: None }
-    }
-
-    /// Of a part whose MD5 is wanted to compose an ETag.
-    pub(super) fn part_with_md5(algorithm: Algorithm) -> Self {
-        Self { md5: Some(String::new()), ..Self::part(algorithm) }
-    }
-
-    pub(super) fn hasher(&self) -> Hasher {
-        Hasher::new(self.algorithm, if self.md5.is_some() { WithMd5::Yes } else { WithMd5::No })
-    }
-
-    fn check(&self, hashed: &Hashed, size: u64) -> Result<(), Fault> {
-        if hashed.length() != size {
-            let detail = format!("{} bytes came where {size} were announced", hashed.length());
-            return Err(Fault::new(FaultKind::Transient, Side::Source, "read the object", detail));
-        }
-        if self.checksum.as_ref().is_some_and(|checksum| *checksum != hashed.checksum()) {
-            return Err(corrupt("the bytes that came do not have the checksum that the source stores"));
-        }
-        if self.md5.as_ref().is_some_and(|md5| !md5.is_empty() && hashed.md5_hex().as_ref() != Some(md5)) {
-            return Err(corrupt("the bytes that came do not have the MD5 that the source's ETag tells"));
-        }
-        Ok(())
-    }
-
-    fn verdict(&self, hashed: &Hashed, written: &Written) -> Result<Verdict, Fault> {
-        if let Some(stored) = &written.checksum
-            && stored.kind == ChecksumType::FullObject
-            && stored.algorithm == self.algorithm
-            && *stored != hashed.checksum()
-        {
-            let detail = "the target stored other bytes than were sent: its checksum differs";
-            return Err(Fault::new(FaultKind::Corrupt, Side::Target, "verify the replica", detail));
-        }
-        if self.checksum.is_some() || self.md5.is_some() {
-            Ok(Verdict::Exact)
-        } else {
-            Ok(Verdict::Unprovable("the source stores no checksum and its ETag is not an MD5 of the bytes"))
-        }
-    }
-}
-
-fn corrupt(detail: &str) -> Fault {
-    Fault::new(FaultKind::Corrupt, Side::Source, "read the object", detail)
-}
-
-fn is_md5(etag: &str) -> bool {
-    etag.len() == 32 && etag.bytes().all(|byte| byte.is_ascii_hexdigit())
-}
-
-struct Tap {
-    body: ByteStream,
-    budget: Arc<Budget>,
-    hasher: Option<Hasher>,
-    held: Option<Bytes>,
-    told: Option<oneshot::Sender<Result<Hashed, Fault>>>,
-    expected: Expected,
-    size: u64,
-}
-
-impl Tap {
-    async fn next(&mut self) -> Option<Result<Bytes, Fault>> {
-        loop {
-            self.hasher.as_ref()?;
-            match self.body.next().await {
-                Some(Ok(piece)) if piece.is_empty() => {}
-                Some(Ok(piece)) => {
-                    self.budget.bandwidth(piece.len()).await;
-                    if let Some(hasher) = &mut self.hasher {
-                        hasher.update(&piece);
-                    }
-                    if let Some(before) = self.held.replace(piece) {
-                        return Some(Ok(before));
-                    }
-                }
-                Some(Err(fault)) => return Some(self.end(Err(fault))),
-                None => {
-                    let hashed = self.hasher.take()?.finish();
-                    let checked = self.expected.check(&hashed, self.size).map(|()| hashed);
-                    let held = self.held.take();
-                    return match self.end(checked) {
-                        Ok(_) => held.map(Ok),
-                        Err(fault) => Some(Err(fault)),
-                    };
-                }
-            }
-        }
-    }
-
-    fn end(&mut self, result: Result<Hashed, Fault>) -> Result<Bytes, Fault> {
-        self.hasher = None;
-        let outcome = result.as_ref().map(|_| Bytes::new()).map_err(Fault::clone);
-        if let Some(told) = self.told.take() {
-            // Nobody waits any more when the write was given up.
-            drop(told.send(result));
-        }
-        outcome
-    }
-}
-
-/// Pieces of a small body; one piece, the usual case, is not copied.
-#[derive(Default)]
-struct Pieces {
-    first: Option<Bytes>,
-    rest: BytesMut,
-}
-
-impl Pieces {
-    fn push(&mut self, piece: Bytes) {
-        match &self.first {
-            None => self.first = Some(piece),
-            Some(first) => {
-                if self.rest.is_empty() {
-                    self.rest.extend_from_slice(first);
-                }
-                self.rest.extend_from_slice(&piece);
-            }
-        }
-    }
-
-    fn join(self) -> Bytes {
-        if self.rest.is_empty() { self.first.unwrap_or_default() } else { self.rest.freeze() }
-    }
 }
 
 /// Whether one GET piped into one PUT is the way: a single part of modest size.
@@ -679,25 +454,6 @@ pub(super) fn sealing<W: World>(at: &At<'_, W>, head: &Head) -> Sealing {
     }
 }
 
-/// P7: what the store says it used must be what the rule says.
-fn check_sealing(asked: &Sealing, written: &Written) -> Result<(), Fault> {
-    let right = match (asked, &written.encryption) {
-        (Sealing::BucketDefault, _) => true,
-        (Sealing::Kms(asked), Encryption::Kms(Some(used))) | (Sealing::Dsse(asked), Encryption::Dsse(Some(used))) => {
-            asked == used || asked.ends_with(&format!("/{used}"))
-        }
-        (Sealing::Kms(_) | Sealing::Dsse(_), _) => false,
-    };
-    if right {
-        return Ok(());
-    }
-    let detail = format!(
-        "asked for {asked:?}, the store answered {:?}: check the bucket's encryption settings",
-        written.encryption
-    );
-    Err(Fault::new(FaultKind::KeyUnusable, Side::Target, "encrypt under the rule's key", detail))
-}
-
 /// A write that did not succeed: lost its condition, or failed.
 pub(super) fn lost(fault: Fault) -> Result<Carried, Stop> {
     if fault.kind == FaultKind::Raced { Ok(Carried::Raced) } else { Err(fault.into()) }
@@ -706,16 +462,6 @@ pub(super) fn lost(fault: Fault) -> Result<Carried, Stop> {
 fn too_large(head: &Head) -> Fault {
     let detail = format!("{} bytes are more than the 48.8 TiB that S3 stores", head.size);
     Fault::new(FaultKind::Ineligible, Side::Target, "lay out the object", detail)
-}
-
-fn unread() -> Fault {
-    let detail = "the target says it stored the object before all of it was sent";
-    Fault::new(FaultKind::Corrupt, Side::Target, "write the object", detail)
-}
-
-pub(super) fn vanished() -> Fault {
-    let detail = "the replica cannot be found right after it was written";
-    Fault::new(FaultKind::Transient, Side::Target, "look at the replica", detail)
 }
 
 fn stopped() -> Fault {

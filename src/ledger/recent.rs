@@ -4,13 +4,14 @@
 //! quarantine stay.
 
 use super::book::{Book, View};
-use super::codec::{Decoder, Encoder};
+use super::codec::{Decoder, Encoder, Read};
 use super::layout::{Fields, Table, key_hash, lane_hash, unreadable, version_hash};
+use super::names::Names;
 use super::record::{AppliedRecord, GroupRecord, NoteRecord, Record, ReplicaRecord, UploadRecord, Waiting};
 use super::words::{Chapter, Control, GroupId, JobId, Note, Quarantined, Replica, SentPart, Standing, Story, Upload};
 use crate::model::fault::Fault;
 use crate::model::job::{Applied, Job};
-use crate::model::object::{Key, TargetId, Timestamp};
+use crate::model::object::{ETag, Key, TargetId, Timestamp};
 use crate::ports::Ignored;
 
 /// Reasons kept for one key: enough to see a pattern, and few enough to look through at each new one.
@@ -323,5 +324,27 @@ impl Book<'_> {
             self.state.tally.notes -= 1;
         }
         Ok(())
+    }
+}
+
+impl Record for SentPart {
+    const NAME: &'static str = "part";
+
+    fn write(&self, out: &mut Encoder, _names: &Names) {
+        out.number(u64::from(self.number));
+        out.packed(self.etag.as_str());
+        out.number(self.size);
+        out.text(&self.checksum);
+        out.option(self.md5.as_deref(), Encoder::text);
+    }
+
+    fn read(from: &mut Decoder<'_>, _names: &Names) -> Read<Self> {
+        Ok(Self {
+            number: from.small()?,
+            etag: ETag::new(from.packed()?),
+            size: from.number()?,
+            checksum: from.text()?.to_owned(),
+            md5: from.option(Decoder::text)?.map(str::to_owned),
+        })
     }
 }

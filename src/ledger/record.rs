@@ -3,7 +3,7 @@
 
 use super::codec::{Decoder, Encoder, Read, Unreadable};
 use super::names::Names;
-use super::words::{KeptFault, PartSizes, Replica, SentPart, Upload};
+use super::words::{KeptFault, PartSizes, Replica, Upload};
 use crate::model::digest::{Algorithm, ChecksumType};
 use crate::model::fault::{FaultKind, Side};
 use crate::model::job::{Applied, ChangeKind, Job, Origin};
@@ -587,27 +587,5 @@ impl Record for UploadRecord {
             over: from.option(Decoder::packed)?.map(ETag::new),
         };
         Ok(Self { target, target_key, job, upload })
-    }
-}
-
-impl Record for SentPart {
-    const NAME: &'static str = "part";
-
-    fn write(&self, out: &mut Encoder, _names: &Names) {
-        out.number(u64::from(self.number));
-        out.packed(self.etag.as_str());
-        out.number(self.size);
-        out.text(&self.checksum);
-        out.option(self.md5.as_deref(), Encoder::text);
-    }
-
-    fn read(from: &mut Decoder<'_>, _names: &Names) -> Read<Self> {
-        Ok(Self {
-            number: from.small()?,
-            etag: ETag::new(from.packed()?),
-            size: from.number()?,
-            checksum: from.text()?.to_owned(),
-            md5: from.option(Decoder::text)?.map(str::to_owned),
-        })
     }
 }

@@ -10,7 +10,7 @@ use crate::model::stamp::Stamp;
 use crate::plan::decide::{self, Clash, Opening, Overwriting};
 use crate::plan::retry;
 use crate::plan::route::{self, Choice, History, Rule};
-use crate::ports::{Condition, ObjectStore, Pick, World, Written};
+use crate::ports::{Condition, ObjectStore, Pick, UploadRef, World, Written};
 
 use super::transfer::{Carried, Judging, Landed};
 use super::verify::Verdict;
@@ -80,10 +80,22 @@ impl<W: World> At<'_, W> {
     }
 }
 
+/// What waits behind a claim in its lane.
+#[derive(Clone, Copy, Debug)]
+struct Behind {
+    /// Any change of the same key.
+    any: bool,
+    /// A newer version or delete marker.
+    content: bool,
+}
+
 /// Works on one claim to its end. An error means that it could not be written down.
 pub(super) async fn work<W: World>(shared: &Arc<Shared<W>>, lane: &Lane, claim: Claim) -> Result<(), Fault> {
-    let newer_waiting = lane.waiting().next().is_some();
-    match attempt(shared, &claim, newer_waiting).await {
+    let behind = Behind {
+        any: lane.waiting().next().is_some(),
+        content: lane.waiting().any(|job| job.kind != ChangeKind::Attributes),
+    };
+    match attempt(shared, &claim, behind).await {
         Ok(finish) => settle(shared, claim, finish).await,
         Err(Stop::Interrupted) => Ok(()),
         Err(Stop::Fault(fault)) => handle(shared, claim, fault).await,
@@ -97,6 +109,7 @@ async fn settle<W: World>(shared: &Shared<W>, claim: Claim, finish: Finish) -> R
     if let Verdict::Unprovable(reason) = finish.verdict {
         tracing::warn!(key = %job.key, version = %job.version, reason, "replicated, but equality cannot be proved");
     }
+    end_orphan(shared, &claim).await?;
     let (now, bytes) = (shared.now(), finish.bytes);
     let settlement = Settlement {
         outcome: finish.outcome,
@@ -114,6 +127,21 @@ async fn settle<W: World>(shared: &Shared<W>, claim: Claim, finish: Finish) -> R
         shared.held.settled(&settled.ids);
     }
     Ok(())
+}
+
+/// A job that ends while an upload of it is still open does not need it any more: the object is there by another way,
+/// or its version is gone. Left open, its parts would be billed until a lifecycle rule finds them.
+async fn end_orphan<W: World>(shared: &Shared<W>, claim: &Claim) -> Result<(), Fault> {
+    let Some(upload) = shared.ledger.upload(claim)? else { return Ok(()) };
+    let Ok((store, _)) = shared.target(&claim.job().target) else { return Ok(()) };
+    let reference = UploadRef { key: &claim.job().target_key, id: &upload.id };
+    match store.abort_upload(reference).await {
+        Ok(()) => shared.ledger.forget_upload(claim).await,
+        Err(fault) => {
+            tracing::warn!(key = %claim.job().target_key, upload = upload.id, %fault, "an upload that is not needed any more could not be aborted; it stays noted");
+            Ok(())
+        }
+    }
 }
 
 async fn handle<W: World>(shared: &Shared<W>, claim: Claim, fault: Fault) -> Result<(), Fault> {
@@ -151,7 +179,7 @@ fn chance() -> f64 {
     share
 }
 
-async fn attempt<W: World>(shared: &Arc<Shared<W>>, claim: &Claim, newer_waiting: bool) -> Result<Finish, Stop> {
+async fn attempt<W: World>(shared: &Arc<Shared<W>>, claim: &Claim, behind: Behind) -> Result<Finish, Stop> {
     let job = claim.job();
     let (rule, tags) = match ruled(shared, job).await? {
         Ruling::Rule(rule, tags) => (rule, tags),
@@ -169,13 +197,17 @@ async fn attempt<W: World>(shared: &Arc<Shared<W>>, claim: &Claim, newer_waiting
     let target_versioning = shared.target_versioning(&job.target, store).await?;
     let versions_on_both = source_versioning != Versioning::Off && target_versioning == Versioning::Enabled;
     let history = if versions_on_both { rule.history } else { History::Latest };
+    if history == History::Latest && behind.content && job.kind != ChangeKind::Attributes {
+        // Only the newest is kept, and a newer one waits right behind.
+        return Ok(Finish::without_write(Outcome::Superseded));
+    }
     let applied = match job.origin {
         Origin::Event => shared.ledger.applied(&job.target, &job.target_key)?,
         Origin::Scan => None,
     };
     let at = At { claim, rule, history, tags, store, target, source_versioning, target_versioning, applied };
     match job.kind {
-        ChangeKind::Write | ChangeKind::Restored => bring(shared, &at, newer_waiting).await,
+        ChangeKind::Write | ChangeKind::Restored => bring(shared, &at, behind.any).await,
         ChangeKind::DeleteMarker => bring_marker(shared, &at).await,
         ChangeKind::Attributes => follow::follow(shared, &at).await,
     }

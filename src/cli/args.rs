@@ -46,6 +46,11 @@ pub(super) enum Command {
         after_help = "Examples:\n  repl run --config /etc/repl/repl.toml\n  repl run --until-idle=5s     from cron: works the queue off, then ends with 0 (1 if something is parked)"
     )]
     Run(Run),
+    /// Replicates what exists already
+    #[command(
+        after_help = "Examples:\n  repl sync --full                          backfill: every object in scope, with its history where the rule says so\n  repl sync --full --prefix critical/       only keys that begin so\n\nInterrupted at any moment it goes on where it was. With a worker running on the same ledger, the worker does it;\nits live changes go first. Exit: 0 all equal, 1 something failed and is recorded."
+    )]
+    Sync(Sync),
     /// Tells what is going on: from the running worker, or from its ledger
     #[command(after_help = "Examples:\n  repl status\n  repl status --json | jq .pending.oldest_age_seconds")]
     Status(Status),
@@ -57,6 +62,25 @@ pub(super) struct Run {
     #[arg(long, value_name = "TIME", num_args = 0..=1, require_equals = true, default_missing_value = "5s", value_parser = duration)]
     pub(super) until_idle: Option<Duration>,
     /// Reports the end of the run as one JSON object on stdout
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Sync {
+    /// Every object in scope of every rule
+    #[arg(long, required = true)]
+    pub(super) full: bool,
+    /// Only this rule
+    #[arg(long, value_name = "ID")]
+    pub(super) rule: Option<String>,
+    /// Only keys that begin so
+    #[arg(long, value_name = "P", default_value = "")]
+    pub(super) prefix: String,
+    /// Also makes delete markers that hide an object at the target, where the rule says so
+    #[arg(long)]
+    pub(super) delete_markers: bool,
+    /// Reports the end as one JSON object on stdout
     #[arg(long)]
     pub(super) json: bool,
 }

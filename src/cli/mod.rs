@@ -7,6 +7,8 @@ mod args;
 mod run;
 mod socket;
 mod status;
+mod sync;
+mod worker;
 mod world;
 
 use std::fmt;
@@ -99,6 +101,7 @@ async fn carry_out(args: &Args) -> Result<Exit, Failure> {
     let config = load(args.config.as_deref())?;
     match &args.command {
         Command::Run(run) => run::run(&config, run).await,
+        Command::Sync(sync) => sync::sync(&config, sync).await,
         Command::Status(status) => status::status(&config, status).await,
     }
 }

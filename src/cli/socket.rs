@@ -13,9 +13,9 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::task::JoinSet;
 
-use super::Failure;
-use super::run::Worker;
 use super::status::Report;
+use super::worker::Worker;
+use super::{Failure, sync};
 
 /// The longest question: anything longer is not one of ours.
 const LONGEST_QUESTION: u64 = 64 << 10;
@@ -89,27 +89,31 @@ async fn answer(stream: UnixStream, worker: Arc<Worker>) {
     }
 }
 
-async fn reply(question: &[u8], worker: &Worker) -> Value {
-    let asked = serde_json::from_slice::<Value>(question).ok();
-    let asked = asked.as_ref().and_then(|asked| asked.get("ask")).and_then(Value::as_str);
-    match asked {
-        Some("status") => match Report::of_worker(worker).await {
-            Ok(report) => json!({"answer": report.value()}),
-            Err(failure) => json!({"error": failure.to_string()}),
-        },
+async fn reply(question: &[u8], worker: &Arc<Worker>) -> Value {
+    let Ok(question) = serde_json::from_slice::<Value>(question) else {
+        return json!({"error": "not a question: one line of JSON like {\"ask\":\"status\"} was expected"});
+    };
+    let answer = match question.get("ask").and_then(Value::as_str) {
+        Some("status") => Report::of_worker(worker).await.map(Report::value),
+        Some("sync") => sync::begin(worker, &question),
+        Some("sync-progress") => sync::progress(worker),
         Some(other) => {
-            json!({"error": format!("the worker does not know the question {other:?}: are both of one version?")})
+            Err(Failure::usage(format!("the worker does not know the question {other:?}: are both of one version?")))
         }
-        None => json!({"error": "not a question: one line of JSON like {\"ask\":\"status\"} was expected"}),
+        None => Err(Failure::usage("the question says nothing under \"ask\"")),
+    };
+    match answer {
+        Ok(answer) => json!({"answer": answer}),
+        Err(failure) => json!({"error": failure.to_string()}),
     }
 }
 
 /// Asks the worker that has this ledger open; `None` when there is none.
-pub(super) async fn ask(ledger: &Path, question: &str) -> Result<Option<Value>, Failure> {
+pub(super) async fn ask(ledger: &Path, question: &Value) -> Result<Option<Value>, Failure> {
     let Ok(stream) = UnixStream::connect(place(ledger)).await else { return Ok(None) };
     let talk = async {
         let (reading, mut writing) = stream.into_split();
-        writing.write_all(format!("{}\n", json!({"ask": question})).as_bytes()).await?;
+        writing.write_all(format!("{question}\n").as_bytes()).await?;
         let mut answer = String::new();
         BufReader::new(reading).read_line(&mut answer).await?;
         std::io::Result::Ok(answer)

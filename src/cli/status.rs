@@ -11,7 +11,7 @@ use crate::model::object::Timestamp;
 use crate::ports::{Clock, World};
 use crate::watch::pulse::Snapshot;
 
-use super::run::Worker;
+use super::worker::Worker;
 use super::world::SystemClock;
 use super::{Exit, Failure, args, socket};
 
@@ -190,7 +190,7 @@ fn seconds(duration: Duration) -> f64 {
 
 /// Reports from the running worker, else from the ledger that it left, else that nothing is known.
 pub(super) async fn status(config: &Config, args: &args::Status) -> Result<Exit, Failure> {
-    let report = match socket::ask(&config.ledger.path, "status").await? {
+    let report = match socket::ask(&config.ledger.path, &json!({"ask": "status"})).await? {
         Some(answer) => Report(answer),
         None if config.ledger.path.exists() => Report::of_ledger(config, &Ledger::open(&config.ledger.path)?)?,
         None => Report::unknown(config),

@@ -17,6 +17,7 @@ mod intake;
 mod keys;
 mod multipart;
 mod replicate;
+pub mod scan;
 mod transfer;
 mod verify;
 

@@ -1,0 +1,146 @@
+//! A worker: ledger, engine, socket and signals, from start to the last flush. `run` and `sync` differ only in what
+//! they wait for.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use crate::config::{self, Config};
+use crate::engine::budget::{Concurrency, Limits};
+use crate::engine::{Ack, Engine, Mode, Phase, Settings};
+use crate::ledger::Ledger;
+use crate::model::fault::Fault;
+use crate::plan::retry;
+use crate::watch::pulse::Pulse;
+
+use super::sync::Syncs;
+use super::world::{Aws, target_settings};
+use super::{Failure, socket};
+
+/// How long a drain may take before what is under way is dropped; it stays to be done.
+const DRAIN: Duration = Duration::from_secs(30);
+/// Receive calls that wait at the queue at once: two keep a batch coming while another is written to disk.
+const RECEIVERS: usize = 2;
+/// The longest wait for a message that SQS permits (aws-semantics 7.2).
+pub(super) const LONGEST_POLL: Duration = Duration::from_secs(20);
+
+/// Everything that runs, for those who ask and those who stop it.
+#[derive(Debug)]
+pub(super) struct Worker {
+    pub(super) config: Config,
+    pub(super) world: Arc<Aws>,
+    pub(super) ledger: Ledger,
+    pub(super) pulse: Arc<Pulse>,
+    pub(super) engine: Engine<Aws>,
+    pub(super) phase: watch::Receiver<Phase>,
+    pub(super) syncs: Syncs,
+    phases: watch::Sender<Phase>,
+}
+
+/// Why a worker stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stopped {
+    /// What it waited for has come.
+    Done,
+    /// SIGINT.
+    Interrupted,
+    /// SIGTERM.
+    Terminated,
+}
+
+impl Worker {
+    /// Opens the ledger and puts everything together; nothing moves yet.
+    pub(super) async fn new(config: &Config, long_poll: Duration) -> Result<Arc<Self>, Failure> {
+        let ledger = Ledger::open(&config.ledger.path)?;
+        let world = Arc::new(Aws::new(config).await?);
+        let pulse = Arc::new(Pulse::default());
+        let (phases, phase) = watch::channel(Phase::Run);
+        let settings = settings(config, long_poll);
+        let engine = Engine::new(Arc::clone(&world), ledger.clone(), settings, Arc::clone(&pulse), phase.clone());
+        let (config, syncs) = (config.clone(), Syncs::default());
+        Ok(Arc::new(Self { config, world, ledger, pulse, engine, phase, syncs, phases }))
+    }
+
+    /// Works until `done` comes, a signal, or the end of the ledger; then drains. The socket answers to the end.
+    pub(super) async fn work(self: &Arc<Self>, done: impl Future<Output = ()>) -> Result<Stopped, Failure> {
+        let mut tasks = JoinSet::new();
+        tasks.spawn(socket::serve(socket::bind(&self.config.ledger.path)?, Arc::clone(self)));
+        let config = &self.config;
+        let (targets, rules) = (config.targets.len(), config.rules.len());
+        tracing::info!(source = config.source.bucket, targets, rules, "running");
+        let stopped = self.supervise(done).await;
+        tasks.shutdown().await;
+        socket::remove(&self.config.ledger.path);
+        stopped
+    }
+
+    /// Runs the engine and moves its phase on: first signal, or `done` → Drain; second signal, or the deadline → Halt.
+    async fn supervise(&self, done: impl Future<Output = ()>) -> Result<Stopped, Failure> {
+        let mut interrupts = listen(SignalKind::interrupt())?;
+        let mut terminations = listen(SignalKind::terminate())?;
+        let mut running = std::pin::pin!(self.engine.run());
+        let stopped = tokio::select! {
+            ended = &mut running => return ended.map(|()| Stopped::Terminated).map_err(ledger_lost),
+            _ = interrupts.recv() => Stopped::Interrupted,
+            _ = terminations.recv() => Stopped::Terminated,
+            () = done => Stopped::Done,
+        };
+        tracing::info!("draining: what is under way is finished, nothing new is begun");
+        self.phases.send_replace(Phase::Drain);
+        tokio::select! {
+            ended = &mut running => return ended.map(|()| stopped).map_err(ledger_lost),
+            _ = interrupts.recv() => {}
+            _ = terminations.recv() => {}
+            () = tokio::time::sleep(DRAIN) => {}
+        }
+        tracing::warn!("halting: what is under way is dropped and stays to be done");
+        self.phases.send_replace(Phase::Halt);
+        running.await.map(|()| stopped).map_err(ledger_lost)
+    }
+}
+
+fn ledger_lost(fault: Fault) -> Failure {
+    Failure::stopped(format!(
+        "stopped, and nothing was acknowledged since: {fault}; free the disk or mend it, then start again"
+    ))
+}
+
+fn listen(kind: SignalKind) -> Result<tokio::signal::unix::Signal, Failure> {
+    signal(kind).map_err(|error| Failure::stopped(format!("could not listen for signals: {error}")))
+}
+
+fn settings(config: &Config, long_poll: Duration) -> Settings {
+    let transfer = &config.transfer;
+    let limits = Limits {
+        memory: transfer.memory,
+        concurrency: match transfer.concurrency {
+            config::Concurrency::Auto => Concurrency::Auto,
+            config::Concurrency::Fixed(count) => Concurrency::Fixed(usize::try_from(count.get()).unwrap_or(usize::MAX)),
+        },
+        bandwidth: transfer.bandwidth.map(std::num::NonZeroU64::get),
+        requests_per_second: transfer.requests_per_second.map(std::num::NonZeroU32::get),
+    };
+    Settings {
+        source_bucket: config.source.bucket.clone(),
+        rules: config.rules.clone(),
+        targets: target_settings(config),
+        mode: match transfer.mode {
+            config::TransferMode::Auto => Mode::Auto,
+            config::TransferMode::Stream => Mode::Stream,
+            config::TransferMode::ServerSide => Mode::ServerSide,
+        },
+        limits,
+        retry: retry::Policy::default(),
+        ack: match config.queue.as_ref().map(|queue| queue.ack) {
+            Some(config::Ack::Settled) => Ack::Settled,
+            Some(config::Ack::Admitted) | None => Ack::Admitted,
+        },
+        receivers: RECEIVERS,
+        long_poll,
+        gauge_every: Duration::from_secs(15),
+    }
+}

@@ -1,0 +1,128 @@
+//! `repl sync` against real servers: what exists already gets there, once, in order, and after every interruption.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests panic")]
+
+mod support;
+
+use std::time::Duration;
+
+use support::compare::{compare, list};
+use support::pair::{Pair, Setup};
+use support::servers::Server;
+use support::worker::{Output, eventually, run_repl, spawn_repl};
+
+const PATIENCE: Duration = Duration::from_secs(120);
+
+async fn sync(pair: &Pair, more: &[&str]) -> Output {
+    let args: Vec<&str> = ["sync", "--full", "--json"].iter().chain(more).copied().collect();
+    run_repl(pair, &args, PATIENCE).await
+}
+
+fn numbers(output: &Output, names: &[&str]) -> Vec<u64> {
+    names.iter().map(|name| output.json()[*name].as_u64().unwrap()).collect()
+}
+
+/// Versions with markers between, the newest an object for every other key.
+async fn write_histories(pair: &Pair, keys: usize) {
+    for key in 0..keys {
+        let name = format!("history/{key:03} +%");
+        for version in 0..5 {
+            pair.source.put(&name, format!("{key} {version}")).await;
+            if (key + version) % 3 == 0 {
+                pair.source.delete(&name).await;
+            }
+        }
+        if key % 2 == 0 {
+            pair.source.put(&name, "newest").await;
+        }
+    }
+}
+
+/// P2, P3: histories with delete markers in place; a second backfill changes nothing.
+async fn histories_are_backfilled(server: Server) {
+    let pair = Setup::on(server, server).rule("delete_markers = true").build().await;
+    write_histories(&pair, 12).await;
+    let first = sync(&pair, &["--delete-markers"]).await.expect_code(0);
+    assert_eq!(compare(&pair).await, Vec::<String>::new(), "{}", first.stderr);
+    let versions = list(&pair.source).await.len() as u64;
+    assert_eq!(numbers(&first, &["listed", "copied", "failed"]), [versions, versions, 0]);
+    let again = sync(&pair, &["--delete-markers"]).await.expect_code(0);
+    assert_eq!(numbers(&again, &["listed", "copied", "failed"]), [versions, 0, 0], "{}", again.stderr);
+    std::fs::remove_dir_all(&pair.ledger).unwrap();
+    let rebuilt = sync(&pair, &["--delete-markers"]).await.expect_code(0);
+    assert_eq!(numbers(&rebuilt, &["copied", "failed"]), [0, 0], "the stamps alone tell: {}", rebuilt.stderr);
+    assert_eq!(compare(&pair).await, Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn histories_are_backfilled_on_ministack() {
+    histories_are_backfilled(Server::Ministack).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn histories_are_backfilled_on_seaweedfs() {
+    histories_are_backfilled(Server::Seaweedfs).await;
+}
+
+/// A sync hides nothing at the target unless it is told to.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sync_deletes_nothing_unless_told() {
+    let pair = Setup::on(Server::Seaweedfs, Server::Seaweedfs).rule("delete_markers = true").build().await;
+    pair.source.put("kept", "content").await;
+    sync(&pair, &[]).await.expect_code(0);
+    pair.source.delete("kept").await;
+    sync(&pair, &[]).await.expect_code(0);
+    assert!(list(&pair.target).await.iter().all(|version| !version.marker));
+    sync(&pair, &["--delete-markers"]).await.expect_code(0);
+    assert_eq!(compare(&pair).await, Vec::<String>::new());
+}
+
+/// P1, P2: killed in the middle and finished, no object is written twice beyond those in flight.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_backfill_goes_on_where_it_was() {
+    let setup =
+        Setup::on(Server::Seaweedfs, Server::Seaweedfs).more("[transfer]\nconcurrency = 2\nrequests_per_second = 60\n");
+    let mut pair = setup.build().await;
+    for key in 0..150 {
+        pair.source.put(&format!("flat{key:04}"), format!("content of {key}")).await;
+    }
+    let mut first = spawn_repl(&pair, &["sync", "--full"]);
+    eventually("a third is there", PATIENCE, async || list(&pair.target).await.len() > 50).await;
+    first.kill().await;
+    pair.setup.more = String::new();
+    pair.write_config();
+    sync(&pair, &[]).await.expect_code(0);
+    assert_eq!(compare(&pair).await, Vec::<String>::new(), "every object once");
+}
+
+/// A sync beside a running worker is done by the worker; live changes and backfill end up together.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_running_worker_does_the_sync() {
+    let pair = Setup::on(Server::Ministack, Server::Ministack).build().await;
+    for key in 0..20 {
+        pair.source.put(&format!("old/{key}"), "before the worker").await;
+    }
+    let before = pair.queue_depth().await;
+    for _ in 0..before {
+        let received =
+            pair.sqs.receive_message().queue_url(&pair.queue_url).max_number_of_messages(10).send().await.unwrap();
+        for message in received.messages.unwrap_or_default() {
+            let receipt = message.receipt_handle.unwrap();
+            pair.sqs.delete_message().queue_url(&pair.queue_url).receipt_handle(receipt).send().await.unwrap();
+        }
+    }
+    let mut worker = spawn_repl(&pair, &["run"]);
+    eventually("the worker listens", PATIENCE, async || pair.ledger.join("repl.sock").exists()).await;
+    pair.source.put("live", "while the worker runs").await;
+    let report = sync(&pair, &[]).await.expect_code(0);
+    assert_eq!(numbers(&report, &["listed", "failed"]), [21, 0]);
+    eventually("all is there", PATIENCE, async || list(&pair.target).await.len() >= 21).await;
+    worker.terminate(PATIENCE).await.expect_code(0);
+    assert_eq!(compare(&pair).await, Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unknown_rule_is_named() {
+    let pair = Setup::on(Server::Seaweedfs, Server::Seaweedfs).build().await;
+    let refused = sync(&pair, &["--rule", "nobody"]).await.expect_code(2);
+    assert!(refused.stderr.contains("there is no rule \"nobody\"; there are "), "{}", refused.stderr);
+}

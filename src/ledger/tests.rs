@@ -97,9 +97,3 @@ pub(super) fn balanced(totals: &Totals) {
     assert_eq!(totals.parked.operations, rules(|rule| rule.parked), "{totals:?}");
     assert_eq!(totals.replicated.operations, rules(|rule| rule.replicated), "{totals:?}");
 }
-
-pub(super) const MINUTE: u64 = 60;
-
-pub(super) fn seconds(duration: Duration) -> u64 {
-    duration.as_secs()
-}

@@ -1,1 +1,72 @@
+//! How fast, how large: run by hand, `cargo test --lib ledger_bench -- --ignored --nocapture`. `REPL_BENCH_JOBS` sets
+//! the number of jobs; the profile matters, so say it with the numbers.
 
+use super::*;
+
+fn resident_kib() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find(|line| line.starts_with("VmRSS")).unwrap_or("0");
+    line.split_whitespace().nth(1).and_then(|number| number.parse().ok()).unwrap_or(0)
+}
+
+/// A job as S3 would tell it: key of 45 bytes, 32 bytes of version id, MD5, sequencer.
+fn realistic(n: u64) -> Job {
+    let mixed = n.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let key = format!("photos/2026/11/{:02}/{mixed:016x}-{n:08}.jpg", n % 31);
+    Job {
+        sequencer: Some(Sequencer::new(format!("0067{n:014X}"))),
+        etag: Some(ETag::new(format!("{mixed:016x}{mixed:016x}"))),
+        ..job(&key, &format!("{mixed:016x}.{:015x}", mixed >> 3), n / 50)
+    }
+}
+
+#[allow(clippy::disallowed_methods, reason = "a measurement needs the real clock")]
+fn clock() -> std::time::Instant {
+    std::time::Instant::now()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "a measurement"]
+#[allow(clippy::disallowed_methods, reason = "the size is the runner's to choose")]
+async fn ledger_bench() {
+    let count: u64 = std::env::var("REPL_BENCH_JOBS").ok().and_then(|n| n.parse().ok()).unwrap_or(200_000);
+    let directory = tempfile::tempdir().unwrap();
+    let ledger = Ledger::open(directory.path()).unwrap();
+    let start = clock();
+    let mut callers = tokio::task::JoinSet::new();
+    for caller in 0..32 {
+        let ledger = ledger.clone();
+        callers.spawn(async move {
+            for n in (caller..count / 10).step_by(32) {
+                ledger.admit(work((n * 10..n * 10 + 10).map(realistic).collect())).await.unwrap();
+            }
+        });
+    }
+    while let Some(joined) = callers.join_next().await {
+        joined.unwrap();
+    }
+    let rate =
+        |n: u64, since: std::time::Instant| n * 1_000 / u64::try_from(since.elapsed().as_millis()).unwrap().max(1);
+    println!("admit  {} jobs/s, RSS {} KiB", rate(count, start), resident_kib());
+    println!("disk   {} bytes/job", ledger.size_on_disk().unwrap() / count);
+    drop(ledger);
+    let start = clock();
+    let ledger = Ledger::open(directory.path()).unwrap();
+    println!("open   {:?}, RSS {} KiB", start.elapsed(), resident_kib());
+    assert_eq!(ledger.totals().pending.operations, count);
+    let (start, mut settled) = (clock(), 0);
+    while settled < count / 2 {
+        let mut callers = tokio::task::JoinSet::new();
+        for mut lane in ledger.claim(at(1_000_000), 64).await.unwrap() {
+            let ledger = ledger.clone();
+            settled += 1;
+            callers.spawn(async move { ledger.settle(lane.take_all(), done(at(1))).await.unwrap() });
+        }
+        while let Some(joined) = callers.join_next().await {
+            joined.unwrap();
+        }
+    }
+    println!("settle {} jobs/s, RSS {} KiB", rate(settled, start), resident_kib());
+    ledger.flush().await.unwrap();
+    println!("disk   {} bytes/job left", ledger.size_on_disk().unwrap() / (count - settled));
+}

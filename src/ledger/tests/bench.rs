@@ -25,6 +25,20 @@ fn clock() -> std::time::Instant {
     std::time::Instant::now()
 }
 
+/// Bytes for each job and entries of the store, by table: what a store without overhead would take.
+fn packed(ledger: &Ledger, count: u64) -> std::collections::BTreeMap<u8, (u64, u64)> {
+    let mut tables = std::collections::BTreeMap::new();
+    let mut after = vec![0];
+    while let Some((key, value)) = ledger.writer.shared().kv.next(&after, &[0xff]).unwrap() {
+        let table: &mut (u64, u64) = tables.entry(key[0]).or_default();
+        table.0 += (key.len() + value.len()) as u64;
+        table.1 += 1;
+        after = key;
+    }
+    tables.values_mut().for_each(|(bytes, _)| *bytes /= count);
+    tables
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "a measurement"]
 #[allow(clippy::disallowed_methods, reason = "the size is the runner's to choose")]
@@ -49,10 +63,15 @@ async fn ledger_bench() {
         |n: u64, since: std::time::Instant| n * 1_000 / u64::try_from(since.elapsed().as_millis()).unwrap().max(1);
     println!("admit  {} jobs/s, RSS {} KiB", rate(count, start), resident_kib());
     println!("disk   {} bytes/job", ledger.size_on_disk().unwrap() / count);
+    println!("packed {:?}", packed(&ledger, count));
     drop(ledger);
     let start = clock();
     let ledger = Ledger::open(directory.path()).unwrap();
     println!("open   {:?}, RSS {} KiB", start.elapsed(), resident_kib());
+    drop(ledger);
+    let start = clock();
+    let ledger = Ledger::open(directory.path()).unwrap();
+    println!("again  {:?}, RSS {} KiB", start.elapsed(), resident_kib());
     assert_eq!(ledger.totals().pending.operations, count);
     let (start, mut settled) = (clock(), 0);
     while settled < count / 2 {

@@ -62,7 +62,7 @@ async fn ledger_bench() {
     let rate =
         |n: u64, since: std::time::Instant| n * 1_000 / u64::try_from(since.elapsed().as_millis()).unwrap().max(1);
     println!("admit  {} jobs/s, RSS {} KiB", rate(count, start), resident_kib());
-    println!("disk   {} bytes/job", ledger.size_on_disk().unwrap() / count);
+    println!("disk   {} bytes/job pending", ledger.size_on_disk().unwrap() / count);
     println!("packed {:?}", packed(&ledger, count));
     drop(ledger);
     let start = clock();
@@ -73,19 +73,25 @@ async fn ledger_bench() {
     let ledger = Ledger::open(directory.path()).unwrap();
     println!("again  {:?}, RSS {} KiB", start.elapsed(), resident_kib());
     assert_eq!(ledger.totals().pending.operations, count);
-    let (start, mut settled) = (clock(), 0);
-    while settled < count / 2 {
+    for (upto, what) in [(count / 2, "half done"), (count, "all done")] {
+        let (start, before) = (clock(), ledger.totals().pending.operations);
+        settle_until(&ledger, count - upto).await;
+        ledger.flush().await.unwrap();
+        let settled = before - ledger.totals().pending.operations;
+        println!("settle {} jobs/s, RSS {} KiB", rate(settled, start), resident_kib());
+        println!("disk   {} KiB, {what}", ledger.size_on_disk().unwrap() / 1024);
+    }
+}
+
+async fn settle_until(ledger: &Ledger, left: u64) {
+    while ledger.totals().pending.operations > left {
         let mut callers = tokio::task::JoinSet::new();
         for mut lane in ledger.claim(at(1_000_000), 64).await.unwrap() {
             let ledger = ledger.clone();
-            settled += 1;
             callers.spawn(async move { ledger.settle(lane.take_all(), done(at(1))).await.unwrap() });
         }
         while let Some(joined) = callers.join_next().await {
             joined.unwrap();
         }
     }
-    println!("settle {} jobs/s, RSS {} KiB", rate(settled, start), resident_kib());
-    ledger.flush().await.unwrap();
-    println!("disk   {} bytes/job left", ledger.size_on_disk().unwrap() / (count - settled));
 }

@@ -73,10 +73,7 @@ async fn script(ledger: &Ledger, world: &mut World) -> Result<(), Fault> {
 async fn check(kv: &MemoryKv, world: &World, case: &str) {
     let ledger = on(kv);
     // A release under way at the crash goes on by itself.
-    while ledger.groups().unwrap().iter().any(|_| ledger.next_due().unwrap() == Some(Timestamp(0))) {
-        ledger.flush().await.unwrap();
-    }
-    ledger.flush().await.unwrap();
+    arrived(&ledger).await;
     let totals = ledger.totals();
     balanced(&totals);
     let mut there = BTreeSet::new();
@@ -184,10 +181,7 @@ async fn a_release_goes_on_after_a_crash_half_way() {
         drop(ledger);
         let kv = kv.after_crash(usize::MAX);
         let ledger = on(&kv);
-        while ledger.totals().parked.operations > 0 {
-            ledger.flush().await.unwrap();
-        }
-        ledger.flush().await.unwrap();
+        arrived(&ledger).await;
         assert_eq!((ledger.totals().pending.operations, ledger.groups().unwrap().len()), (JOBS, 0), "after {last}");
         assert_eq!(all(&ledger, at(2_000)).await.len(), usize::try_from(JOBS).unwrap());
         balanced(&ledger.totals());

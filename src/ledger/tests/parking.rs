@@ -95,11 +95,7 @@ async fn a_probe_that_passes_brings_the_group_back() {
     ledger.settle(lane.take_all(), done(at(1_030))).await.unwrap();
     drop(lane);
     // The rest comes back some at a time; until then there is something due at once.
-    while ledger.totals().parked.operations > 0 {
-        assert_eq!(ledger.next_due().unwrap(), Some(Timestamp(0)));
-        ledger.flush().await.unwrap();
-    }
-    ledger.flush().await.unwrap();
+    arrived(&ledger).await;
     assert_eq!((ledger.groups().unwrap().len(), ledger.next_due().unwrap()), (0, None));
     let mut lanes = all(&ledger, at(1_030)).await;
     assert_eq!(lanes.len(), 499);

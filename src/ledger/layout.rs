@@ -65,12 +65,13 @@ pub(super) enum Table {
 }
 
 impl Table {
-    /// Bytes at which a leaf is split. Leaves that are written in order may be large; those hit at random are
-    /// rewritten for each entry and stay small. Measured with a million jobs of different keys.
+    /// Bytes at which a leaf is split. Leaves written in order may be larger; those hit at random are rewritten for
+    /// each entry and stay small. Measured together with the store's segment size (`kv`), 200,000 jobs of different
+    /// keys: 2,048 and 1,024 bytes took 1,020 bytes of disk for a job, 1,024 and 256 take 380.
     pub(super) fn leaf_bytes(key: &[u8]) -> usize {
         match key.first() {
-            Some(first) if *first == Self::LaneByName as u8 || *first == Self::ParkedByName as u8 => 1024,
-            Some(_) | None => 2048,
+            Some(first) if *first == Self::LaneByName as u8 || *first == Self::ParkedByName as u8 => 256,
+            Some(_) | None => 1024,
         }
     }
 

@@ -10,7 +10,8 @@
 //!   jobs come in source order, and a deferred first job holds up the others of its key.
 //! - **P9** A parked job holds up nobody. Groups are probed, and go back together, also over a crash.
 //! - **P10** Memory does not grow with the backlog: records are packed many to an entry of the store (`pages`), totals
-//!   are kept in the same batches and never recounted. Disk use follows the backlog.
+//!   are kept in the same batches and never recounted. The room of jobs that ended is used again; sled gives it back
+//!   to the file system only bit by bit as it writes on (one segment for each that it fills).
 //!
 //! # What is flushed before what (DESIGN 4.4)
 //! Flushed before the answer: `admit`, `park`, `note_upload`, `set_control`, `release`, `drop_parked`. Applied only:
@@ -68,8 +69,9 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    /// Opens the ledger in a directory, or makes a new one there (mode 0700). Blocks for disk reads; the time does not
-    /// depend on the number of jobs. Fails when another process has it open, and when a record's version is unknown.
+    /// Opens the ledger in a directory, or makes a new one there (mode 0700). Blocks for disk reads: the ledger
+    /// itself reads a handful of records, but sled replays what was logged since the last opening (measured: 0.25 s
+    /// for 75 MB). Fails when another process has it open, and when a record's version is unknown.
     pub fn open(directory: &Path) -> Result<Self, Fault> {
         Self::on(Arc::new(SledKv::open(directory)?), Limits::default())
     }

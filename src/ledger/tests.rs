@@ -98,8 +98,14 @@ pub(super) fn balanced(totals: &Totals) {
     assert_eq!(totals.replicated.operations, rules(|rule| rule.replicated), "{totals:?}");
 }
 
-pub(super) const MINUTE: u64 = 60;
-
-pub(super) fn seconds(duration: Duration) -> u64 {
-    duration.as_secs()
+/// Waits until parked jobs on their way back have arrived.
+pub(super) async fn arrived(ledger: &Ledger) {
+    for _ in 0..1_000 {
+        ledger.flush().await.unwrap();
+        if ledger.next_due().unwrap() != Some(Timestamp(0)) {
+            // The group ends with a batch of its own.
+            return ledger.flush().await.unwrap();
+        }
+    }
+    panic!("parked jobs stay on their way: {:?}", ledger.groups());
 }

@@ -46,7 +46,6 @@ pub struct Admission {
 
 /// What became of an admission. It is on disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[must_use = "only what is admitted may be acknowledged"]
 pub struct Admitted {
     /// The job of each admitted one, in the same order; work already pending keeps its number.
     pub ids: Vec<JobId>,

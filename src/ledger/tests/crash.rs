@@ -1,1 +1,189 @@
+//! Power losses: pass one counts the flushes and batches of a script, pass two cuts the power at every one of them,
+//! lets every number of unflushed batches reach the disk, and looks at what a restart finds (P1, P2, P3, I5, I10, I11).
 
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::*;
+
+/// What the outside world knows: what was promised, what was asked for.
+#[derive(Debug, Default)]
+struct World {
+    /// Jobs whose admission was answered.
+    acknowledged: BTreeMap<JobId, Job>,
+    /// Jobs that were asked to end.
+    ended: BTreeSet<JobId>,
+    /// Uploads whose note was answered.
+    uploads: BTreeSet<String>,
+    parked: BTreeSet<JobId>,
+}
+
+fn upload(id: &str) -> Upload {
+    Upload {
+        id: id.to_owned(),
+        source_version: VersionId::new("1"),
+        source_etag: ETag::new("aa"),
+        part_sizes: PartSizes::of(&[5, 5, 1]),
+        checksum: None,
+        opened: at(1),
+    }
+}
+
+/// A little of everything. Ends early, and quietly, when the power goes.
+async fn script(ledger: &Ledger, world: &mut World) -> Result<(), Fault> {
+    for round in 0..4_u64 {
+        let now = at(1_000 + round * 100);
+        let mut jobs: Vec<Job> = (0..4).map(|n| job(&format!("r{round}k{n}"), "1", round * 10 + n)).collect();
+        jobs.extend((0..7).map(|n| sequenced("hot", &format!("v{round}.{n}"), round * 10 + n, &format!("{round}{n}"))));
+        let cursor = Some(("scan".to_owned(), vec![u8::try_from(round).unwrap()]));
+        let admitted = ledger.admit(Admission { cursor, ..work(jobs.clone()) }).await?;
+        world.acknowledged.extend(admitted.ids.into_iter().zip(jobs));
+        for mut lane in ledger.claim(now, 4).await? {
+            let claim = lane.next().unwrap();
+            let id = claim.id();
+            match id.0 % 4 {
+                0 => {
+                    ledger.note_upload(&claim, &upload(&format!("u{}", id.0))).await?;
+                    world.uploads.insert(format!("u{}", id.0));
+                    ledger.defer(claim, now.plus(Duration::from_secs(50)), &fault(FaultKind::Transient), now).await?;
+                }
+                1 => {
+                    ledger.park(claim, &fault(FaultKind::Denied), now).await?;
+                    world.parked.insert(id);
+                }
+                _ => {
+                    world.ended.insert(id);
+                    ledger.settle(vec![claim], done(now)).await?;
+                }
+            }
+        }
+    }
+    // A probe passes, and its group comes back in pieces.
+    for mut lane in ledger.claim(at(5_000), 1).await? {
+        let claims = lane.take_all();
+        world.ended.extend(claims.iter().map(Claim::id));
+        world.parked.clear();
+        ledger.settle(claims, done(at(5_000))).await?;
+    }
+    ledger.flush().await?;
+    ledger.release(&Release::All, at(5_001)).await?;
+    Ok(())
+}
+
+/// What must hold after any restart.
+async fn check(kv: &MemoryKv, world: &World, case: &str) {
+    let ledger = on(kv);
+    // A release under way at the crash goes on by itself.
+    arrived(&ledger).await;
+    let totals = ledger.totals();
+    balanced(&totals);
+    let mut there = BTreeSet::new();
+    let told: BTreeSet<&Key> = world.acknowledged.values().map(|job| &job.key).collect();
+    for key in told {
+        let story = ledger.story(key).unwrap();
+        there.extend(story.jobs.iter().map(|chapter| chapter.id));
+        for id in story.jobs.iter().filter(|c| matches!(c.standing, Standing::Parked(_))).map(|c| c.id) {
+            assert!(there.contains(&id), "{case}");
+        }
+    }
+    for id in world.acknowledged.keys() {
+        assert!(there.contains(id) || world.ended.contains(id), "{case}: acknowledged job {id} is lost");
+    }
+    for id in &world.parked {
+        assert!(there.contains(id), "{case}: parked job {id} is lost");
+    }
+    let uploads: BTreeSet<String> = ledger.uploads().unwrap().into_iter().map(|(_, _, upload)| upload.id).collect();
+    assert!(uploads.is_superset(&world.uploads), "{case}: {uploads:?}");
+    if let Some(cursor) = ledger.cursor("scan").unwrap() {
+        let rounds = u64::from(cursor[0]) + 1;
+        assert!(totals.admitted >= rounds * 11, "{case}: the cursor is ahead of its jobs");
+    }
+    // The rest is worked off: one lane of a key at a time, in order, until nothing is left.
+    ledger.release(&Release::All, at(9_000)).await.unwrap();
+    let mut last: BTreeMap<Key, Sequencer> = BTreeMap::new();
+    while ledger.totals().pending.operations > 0 {
+        let mut lanes = all(&ledger, at(9_000)).await;
+        assert!(!lanes.is_empty(), "{case}: pending work that nobody can claim: {:?}", ledger.totals());
+        let distinct: BTreeSet<&Key> = lanes.iter().map(Lane::target_key).collect();
+        assert_eq!(distinct.len(), lanes.len(), "{case}: two lanes of one key");
+        for lane in &mut lanes {
+            let claims = lane.take_all();
+            for claim in &claims {
+                if let Some(sequencer) = claim.job().sequencer.clone() {
+                    let before = last.insert(claim.job().key.clone(), sequencer.clone());
+                    assert!(before.is_none_or(|before| before.compare(&sequencer).is_lt()), "{case}: out of order");
+                }
+            }
+            ledger.settle(claims, done(at(9_000))).await.unwrap();
+        }
+    }
+    balanced(&ledger.totals());
+    assert_eq!((ledger.totals().parked, ledger.oldest_pending().unwrap()), (Count::default(), None), "{case}");
+}
+
+/// How a run of the script loses its power.
+#[derive(Clone, Copy, Debug)]
+enum Cut {
+    Flush(usize),
+    Apply(usize),
+}
+
+async fn crash(cut: Cut) {
+    let kv = MemoryKv::new();
+    match cut {
+        Cut::Flush(n) => kv.fail_from_flush(n),
+        Cut::Apply(n) => kv.fail_from_apply(n),
+    }
+    let ledger = on(&kv);
+    let mut world = World::default();
+    let result = script(&ledger, &mut world).await;
+    assert!(result.is_err_and(|fault| fault.kind == FaultKind::Ledger), "{cut:?} cut nothing off");
+    drop(ledger);
+    for kept in 0..=kv.unflushed() {
+        check(&kv.after_crash(kept), &world, &format!("{cut:?}, {kept} unflushed batches kept")).await;
+    }
+}
+
+#[tokio::test]
+async fn nothing_acknowledged_is_lost_whenever_the_power_goes() {
+    let kv = MemoryKv::new();
+    let ledger = on(&kv);
+    let mut world = World::default();
+    script(&ledger, &mut world).await.unwrap();
+    let (flushes, applies) = (kv.flushes(), kv.applies());
+    check(&kv.after_crash(0), &world, "no cut").await;
+    assert!(flushes > 10 && applies > 20, "the script does something: {flushes} flushes, {applies} batches");
+    // The release at the end takes as many batches as it happens to take: leave these two out.
+    for n in 1..flushes - 1 {
+        crash(Cut::Flush(n)).await;
+    }
+    for n in 1..applies - 2 {
+        crash(Cut::Apply(n)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_release_goes_on_after_a_crash_half_way() {
+    const JOBS: u64 = 700;
+    let prepared = MemoryKv::new();
+    let ledger = on(&prepared);
+    ledger.admit(work((0..JOBS).map(|n| job(&format!("k{n:03}"), "1", n)).collect())).await.unwrap();
+    for mut lane in all(&ledger, at(1_000)).await {
+        ledger.park(lane.next().unwrap(), &fault(FaultKind::Denied), at(1_000)).await.unwrap();
+    }
+    drop(ledger);
+    // Batch 1 marks the group, 2 to 5 move its jobs: each in turn is the last one that is written.
+    for last in 1..=5 {
+        let kv = prepared.after_crash(0);
+        let ledger = on(&kv);
+        kv.fail_from_apply(last + 1);
+        let released = ledger.release(&Release::All, at(2_000)).await;
+        assert_eq!(released.is_err(), last < 5, "{last}: {released:?}");
+        drop(ledger);
+        let kv = kv.after_crash(usize::MAX);
+        let ledger = on(&kv);
+        arrived(&ledger).await;
+        assert_eq!((ledger.totals().pending.operations, ledger.groups().unwrap().len()), (JOBS, 0), "after {last}");
+        assert_eq!(all(&ledger, at(2_000)).await.len(), usize::try_from(JOBS).unwrap());
+        balanced(&ledger.totals());
+    }
+}

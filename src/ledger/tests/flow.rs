@@ -162,6 +162,18 @@ async fn a_lane_freed_behind_the_place_of_looking_is_found_again() {
     assert_eq!(all(&ledger, at(999)).await.len(), 200);
 }
 
+#[test]
+fn a_lane_freed_during_a_look_is_not_passed_over() {
+    let live = Arc::new(crate::ledger::claim::Live::default());
+    let hold = live.hold(7, 0, None).unwrap();
+    assert!(live.hold(7, 0, None).is_none(), "one holder of a key");
+    live.scheduled(7, 1, Some((0, vec![18, 0, 5])));
+    live.begin_look(0);
+    drop(hold);
+    live.end_look(0, vec![18, 0, 9]);
+    assert_eq!(live.begin_look(0), [18, 0, 5]);
+}
+
 #[tokio::test]
 async fn a_crowded_key_is_worked_off_in_order() {
     let ledger = on(&MemoryKv::new());

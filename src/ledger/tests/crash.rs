@@ -25,6 +25,7 @@ fn upload(id: &str) -> Upload {
         part_sizes: PartSizes::of(&[5, 5, 1]),
         checksum: None,
         opened: at(1),
+        over: None,
     }
 }
 

@@ -109,6 +109,7 @@ fn upload(part_sizes: PartSizes) -> UploadRecord {
             part_sizes,
             checksum: Some(UploadChecksum { algorithm: Algorithm::Crc64Nvme, kind: ChecksumType::Composite }),
             opened: Timestamp(5),
+            over: Some(ETag::new("eeff")),
         },
     }
 }
@@ -180,8 +181,10 @@ fn golden_records() {
     holds(&applied(), "01000161087631000111aabb05011200ff0001087431");
     holds(&note(), "0101610100106e756c6c026e6f05");
     holds(&replica(), "0100016108763111aabb050018636364642d32");
-    holds(&upload(PartSizes::of(&[8, 8, 5])), "010001610402753108763111aabb0008030501030105");
-    holds(&upload(PartSizes::of(&[8, 7, 5])), "010001610402753108763111aabb010308070501030105");
+    holds(&upload(PartSizes::of(&[8, 8, 5])), "010001610402753108763111aabb00080305010301050111eeff");
+    holds(&upload(PartSizes::of(&[8, 7, 5])), "010001610402753108763111aabb0103080705010301050111eeff");
+    let part = SentPart { number: 3, etag: ETag::new("aabb"), size: 9, checksum: "CRC=".to_owned(), md5: None };
+    holds(&part, "010311aabb09044352433d00");
     holds(&tally(), "0109010a0214031e0405060708090a0b010203040506070103616c6c010a00000000");
     holds(&quarantined(), "01016d017205017b");
     holds(&Control { paused: true, paused_until: Some(Timestamp(300)) }, "010101ac02");

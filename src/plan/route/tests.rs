@@ -77,7 +77,7 @@ fn delete_markers_go_only_where_a_rule_says_so() {
         "rule \"plain\" does not replicate delete markers"
     );
     let marking = Rule { delete_markers: true, ..rule("marking", "t", 0, "") };
-    assert_eq!(ids(&route(&[marking.clone()], &change("k", ChangeKind::DeleteMarker))), ["marking"]);
+    assert_eq!(ids(&route(std::slice::from_ref(&marking), &change("k", ChangeKind::DeleteMarker))), ["marking"]);
     // The tags of what it hides decide: until they are known, any of these rules may hold.
     let gold = tagged(rule("gold", "t", 9, ""), "class", "gold");
     assert_eq!(ids(&route(&[gold.clone(), marking.clone()], &change("k", ChangeKind::DeleteMarker))), ["gold"]);

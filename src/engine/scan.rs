@@ -145,7 +145,7 @@ async fn scan<W: World>(shared: &Shared<W>, scope: &Scope, progress: &ScanProgre
     if cursor != Cursor::START {
         tracing::info!(after = ?cursor.after, "the scan goes on where it was");
     }
-    let versioning = shared.source_versioning().await?;
+    let Some(versioning) = source_versioning(shared).await? else { return Ok(Scanned::Interrupted) };
     let scan = Scan { shared, scope, progress, name, rules, versioning };
     while let Some(prefix) = prefixes.get(cursor.nth) {
         match scan.list(prefix, &cursor).await? {
@@ -262,21 +262,40 @@ async fn listed_page<W: World>(
             Ok(page) => return Ok(Some(page)),
             Err(fault) => fault,
         };
-        shared.pulse.fault(&fault);
-        tries += 1;
-        let passing = fault.kind.disposition() == Disposition::Retry;
-        if !passing || tries >= PAGE_TRIES {
-            let from = after.map_or_else(String::new, |(key, _)| format!(" after {key:?}"));
-            let detail =
-                format!("prefix {prefix:?}{from}: {}; this range was not scanned, run the sync again", fault.detail);
-            return Err(Fault { detail, ..fault });
-        }
-        tracing::warn!(%fault, tries, "a page could not be listed; trying again");
-        shared.sleep(shared.settings.retry.wait(fault.kind, tries, 1.0)).await;
-        if shared.phase() != Phase::Run {
+        let from = after.as_ref().map_or_else(String::new, |(key, _)| format!(" after {key:?}"));
+        let detail =
+            format!("prefix {prefix:?}{from}: {}; this range was not scanned, run the sync again", fault.detail);
+        if !outlasted(shared, Fault { detail, ..fault }, &mut tries).await? {
             return Ok(None);
         }
     }
+}
+
+/// The source's versioning state; `None` when the engine stops meanwhile.
+async fn source_versioning<W: World>(shared: &Shared<W>) -> Result<Option<Versioning>, Fault> {
+    let mut tries = 0;
+    loop {
+        match shared.source_versioning().await {
+            Ok(versioning) => return Ok(Some(versioning)),
+            Err(fault) => {
+                if !outlasted(shared, fault, &mut tries).await? {
+                    return Ok(None);
+                }
+            }
+        }
+    }
+}
+
+/// Waits for a fault to pass: true to ask again, false when the engine stops; the fault itself when it will not pass.
+async fn outlasted<W: World>(shared: &Shared<W>, fault: Fault, tries: &mut u32) -> Result<bool, Fault> {
+    shared.pulse.fault(&fault);
+    *tries += 1;
+    if fault.kind.disposition() != Disposition::Retry || *tries >= PAGE_TRIES {
+        return Err(fault);
+    }
+    tracing::warn!(%fault, tries, "the source could not be read; trying again");
+    shared.sleep(shared.settings.retry.wait(fault.kind, *tries, 1.0)).await;
+    Ok(shared.phase() == Phase::Run)
 }
 
 /// What one key's listing (newest first) asks for, oldest first.

@@ -1,9 +1,9 @@
 //! The real adapters against real servers over HTTP: what the ports promise, on the wire.
 //!
-//! Ignored until asked for: the servers' URLs come from `REPL_TEST_MINISTACK` and `REPL_TEST_WEED`, credentials from the
-//! usual AWS variables. A missing URL fails the test: a skipped check proves nothing.
-#![allow(clippy::disallowed_methods, reason = "a test's settings come from the environment")]
+//! The servers start by themselves.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test fails by panicking")]
+
+mod support;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::pin::Pin;
@@ -12,6 +12,8 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use aws_config::SdkConfig;
+use aws_credential_types::Credentials;
+use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_sdk_s3::types::{BucketVersioningStatus, VersioningConfiguration};
 use base64::Engine as _;
 use bytes::Bytes;
@@ -55,14 +57,15 @@ struct World {
 
 impl World {
     async fn new(server: Server) -> Self {
-        let name = match server {
-            Server::Ministack => "REPL_TEST_MINISTACK",
-            Server::Weed => "REPL_TEST_WEED",
+        let access = match server {
+            Server::Ministack => support::servers::Server::Ministack.access(),
+            Server::Weed => support::servers::Server::Seaweedfs.access(),
         };
-        let url = std::env::var(name).unwrap_or_else(|_| panic!("set {name} to the server's URL"));
-        let endpoint =
-            Endpoint { endpoint: Some(url), path_style: true, ..Endpoint::in_region("us-east-1", Side::Source) };
-        let config = Clients::new().sdk_config(&endpoint).await.unwrap();
+        let url = Some(access.endpoint.clone());
+        let endpoint = Endpoint { endpoint: url, path_style: true, ..Endpoint::in_region("us-east-1", Side::Source) };
+        let keys = Credentials::new(&access.access_key_id, &access.secret_access_key, None, None, "test");
+        let config = Clients::new().sdk_config(&endpoint).await.unwrap().into_builder();
+        let config = config.credentials_provider(SharedCredentialsProvider::new(keys)).build();
         let raw =
             aws_sdk_s3::Client::from_conf(aws_sdk_s3::config::Builder::from(&config).force_path_style(true).build());
         Self { server, config, endpoint, raw }
@@ -164,7 +167,6 @@ fn piped(pieces: Vec<Result<Bytes, Fault>>, length: u64) -> Payload {
 }
 
 #[tokio::test]
-#[ignore = "needs servers"]
 async fn odd_keys_survive_every_call() {
     for world in both().await {
         let bucket = world.bucket(true).await;
@@ -190,7 +192,6 @@ async fn odd_keys_survive_every_call() {
 }
 
 #[tokio::test]
-#[ignore = "needs servers"]
 async fn everything_attached_to_an_object_comes_back() {
     for world in both().await {
         let bucket = world.bucket(true).await;
@@ -230,7 +231,6 @@ async fn everything_attached_to_an_object_comes_back() {
 }
 
 #[tokio::test]
-#[ignore = "needs servers"]
 async fn metadata_of_raw_utf8_is_signed_and_survives() {
     for world in both().await {
         let bucket = world.bucket(false).await;
@@ -242,7 +242,6 @@ async fn metadata_of_raw_utf8_is_signed_and_survives() {
 }
 
 #[tokio::test]
-#[ignore = "needs servers"]
 async fn conditions_are_kept() {
     for world in both().await {
         let bucket = world.bucket(true).await;
@@ -265,7 +264,6 @@ async fn conditions_are_kept() {
 }
 
 #[tokio::test]
-#[ignore = "needs servers"]
 async fn versions_and_markers_are_listed_in_order_within_one_second() {
     for world in both().await {
         let bucket = world.bucket(true).await;
@@ -307,7 +305,6 @@ async fn versions_and_markers_are_listed_in_order_within_one_second() {
 }
 
 #[tokio::test]
-#[ignore = "needs servers"]
 async fn the_null_version_of_a_bucket_without_versions_can_be_read() {
     for world in both().await {
         let bucket = world.bucket(false).await;
@@ -322,7 +319,6 @@ async fn the_null_version_of_a_bucket_without_versions_can_be_read() {
 }
 
 #[tokio::test]
-#[ignore = "needs servers"]
 async fn a_range_is_exact_even_where_the_server_ignores_it() {
     for world in both().await {
         let bucket = world.bucket(true).await;
@@ -341,7 +337,6 @@ async fn a_range_is_exact_even_where_the_server_ignores_it() {
 }
 
 #[tokio::test]
-#[ignore = "needs servers"]
 async fn a_wrong_checksum_is_refused_and_a_right_one_kept() {
     for world in both().await {
         let bucket = world.bucket(true).await;
@@ -360,7 +355,6 @@ async fn a_wrong_checksum_is_refused_and_a_right_one_kept() {
 }
 
 #[tokio::test]
-#[ignore = "needs servers"]
 async fn a_piped_body_arrives_whole_or_not_at_all() {
     for world in both().await {
         let bucket = world.bucket(true).await;
@@ -423,7 +417,6 @@ async fn multipart(
 }
 
 #[tokio::test]
-#[ignore = "needs servers"]
 async fn multipart_keeps_attributes_parts_and_checksums() {
     for world in both().await {
         let bucket = world.bucket(true).await;
@@ -473,7 +466,6 @@ async fn multipart_keeps_attributes_parts_and_checksums() {
 }
 
 #[tokio::test]
-#[ignore = "needs servers"]
 async fn an_unknown_upload_is_gone_and_may_be_aborted() {
     for world in both().await {
         let bucket = world.bucket(true).await;
@@ -496,7 +488,6 @@ async fn an_unknown_upload_is_gone_and_may_be_aborted() {
 }
 
 #[tokio::test]
-#[ignore = "needs servers"]
 async fn server_side_copies_take_odd_keys_and_everything_resent() {
     for world in both().await {
         let source = world.bucket(true).await;
@@ -541,7 +532,6 @@ async fn server_side_copies_take_odd_keys_and_everything_resent() {
 }
 
 #[tokio::test]
-#[ignore = "needs servers"]
 async fn lock_and_acl_can_be_set() {
     let world = World::new(Server::Ministack).await;
     let name = format!("locked-{}", std::process::id());
@@ -566,7 +556,6 @@ async fn lock_and_acl_can_be_set() {
 }
 
 #[tokio::test]
-#[ignore = "needs servers"]
 async fn refusals_are_named() {
     for world in both().await {
         let nowhere = S3Bucket::new(&world.config, &world.endpoint, format!("nowhere-{}", std::process::id()));
@@ -591,7 +580,6 @@ async fn refusals_are_named() {
 }
 
 #[tokio::test]
-#[ignore = "needs servers"]
 async fn kms_sealing_is_told_back_and_keys_can_be_proved() {
     let world = World::new(Server::Ministack).await;
     let raw = aws_sdk_kms::Client::new(&world.config);
@@ -622,7 +610,6 @@ async fn kms_sealing_is_told_back_and_keys_can_be_proved() {
 }
 
 #[tokio::test]
-#[ignore = "needs servers"]
 async fn a_real_event_comes_through_the_queue() {
     use aws_sdk_s3::types::{NotificationConfiguration, QueueConfiguration};
     let world = World::new(Server::Ministack).await;
@@ -691,9 +678,24 @@ async fn a_real_event_comes_through_the_queue() {
     assert_eq!(fault.kind, FaultKind::Refused, "{fault}");
 }
 
+/// Keys for the role's first call come from the environment, as on a real machine; a test cannot change its own, so it
+/// runs itself again with them set.
+#[test]
+fn a_role_is_assumed_before_the_first_request() {
+    let access = support::servers::Server::Ministack.access();
+    let again = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--ignored", "--exact", "role_from_environment"])
+        .env("AWS_ACCESS_KEY_ID", &access.access_key_id)
+        .env("AWS_SECRET_ACCESS_KEY", &access.secret_access_key)
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&again.stdout);
+    assert!(again.status.success() && said.contains("1 passed"), "{said}");
+}
+
 #[tokio::test]
-#[ignore = "needs servers"]
-async fn a_role_is_assumed_before_the_first_request() {
+#[ignore = "run by the test above, with keys in the environment"]
+async fn role_from_environment() {
     let world = World::new(Server::Ministack).await;
     let as_role = Endpoint {
         role_arn: Some("arn:aws:iam::000000000000:role/replicator".to_owned()),

@@ -195,7 +195,8 @@ def start_seaweedfs(place: Path) -> tuple[Server, dict[str, str]]:
         "s3.port.lance": 0,
         # Volumes are reserved whole: the default of 30 GB each would say "no space left" on a small disk.
         "master.volumeSizeLimitMB": 1024,
-        "volume.max": 0,
+        # Each bucket takes seven volumes with its first object, each of them small: far more than the disk would hold full.
+        "volume.max": 5000,
     }
     command = [str(weed), "server", "-s3", *(f"-{name}={value}" for name, value in options.items())]
     server = Server("seaweedfs", command, clean_environment(), place)

@@ -225,6 +225,8 @@ pub struct CopySource {
     pub etag: ETag,
     /// Whether the source bucket has versions, so that even `null` is sent as an id.
     pub versioned: bool,
+    /// The account that must own the source bucket (`x-amz-source-expected-bucket-owner`).
+    pub owner: Option<String>,
 }
 
 /// One page of a version listing.

@@ -501,6 +501,7 @@ async fn server_side_copies_take_odd_keys_and_everything_resent() {
                 version: older.version.clone().unwrap(),
                 etag: older.etag.clone(),
                 versioned: true,
+                owner: None,
             };
             let mut new = object(key);
             new.attributes.cache_control = Some("no-store".to_owned());

@@ -103,6 +103,7 @@ fn source() -> CopySource {
         version: VersionId::new("v1"),
         etag: ETag::new("e"),
         versioned: true,
+        owner: Some("111122223333".to_owned()),
     }
 }
 
@@ -177,6 +178,7 @@ async fn a_copy_of_another_version_is_corrupt() {
     for header in [
         "x-amz-copy-source: from/a%2bb%20c?versionid=v1",
         "x-amz-copy-source-if-match: \"e\"",
+        "x-amz-source-expected-bucket-owner: 111122223333",
         "x-amz-metadata-directive: replace",
         "x-amz-tagging-directive: replace",
     ] {

@@ -126,6 +126,7 @@ fn settings(config: &Config, long_poll: Duration) -> Settings {
     };
     Settings {
         source_bucket: config.source.bucket.clone(),
+        source_owner: config.source.connection.expected_bucket_owner.clone(),
         rules: config.rules.clone(),
         targets: target_settings(config),
         mode: match transfer.mode {

@@ -92,6 +92,8 @@ pub struct TargetSettings {
 pub struct Settings {
     /// The source bucket's name.
     pub source_bucket: String,
+    /// The account that must own it, where configured.
+    pub source_owner: Option<String>,
     /// All rules.
     pub rules: Vec<Rule>,
     /// All targets.

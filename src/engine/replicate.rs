@@ -275,10 +275,32 @@ async fn redirect<W: World>(shared: &Shared<W>, claim: &Claim, rule: &Rule) -> R
     Ok(Finish::without_write(Outcome::NotReplicated(reason)))
 }
 
-/// Brings an object version.
+/// Brings an object version with everything that belongs to it.
 async fn bring<W: World>(shared: &Arc<Shared<W>>, at: &At<'_, W>, newer_waiting: bool) -> Result<Finish, Stop> {
-    match decide::open(at.job(), at.history, at.applied.as_ref(), newer_waiting) {
-        Opening::Known => return Ok(Finish::without_write(Outcome::AlreadyEqual)),
+    let opening = decide::open(at.job(), at.history, at.applied.as_ref(), newer_waiting);
+    if opening == Opening::Known {
+        return Ok(Finish::without_write(Outcome::AlreadyEqual));
+    }
+    let finish = bring_bytes(shared, at, opening).await?;
+    if finish.outcome == Outcome::AlreadyEqual && may_be_unfinished(at) {
+        let followed = follow::follow(shared, at).await?;
+        if followed.outcome == Outcome::Replicated {
+            return Ok(Finish { outcome: Outcome::Replicated, ..finish });
+        }
+    }
+    Ok(finish)
+}
+
+/// Whether an earlier attempt may have made the object visible and then broken off before its ACL, or the tags that a
+/// store lost, were brought.
+fn may_be_unfinished<W: World>(at: &At<'_, W>) -> bool {
+    let in_parts = at.job().etag.as_ref().is_none_or(|etag| etag.parts().is_some());
+    at.rule.acl || in_parts || at.claim.attempts() > 0
+}
+
+/// Brings the version itself, if the target does not have it.
+async fn bring_bytes<W: World>(shared: &Arc<Shared<W>>, at: &At<'_, W>, opening: Opening) -> Result<Finish, Stop> {
+    match opening {
         Opening::Read { pick, condition } => match shared.carry(at, &pick, &condition, Judging::ByMemory).await? {
             Carried::Landed(landed) => return Ok(landed_finish(shared, at, *landed)),
             Carried::AlreadyEqual => return Ok(Finish::without_write(Outcome::AlreadyEqual)),
@@ -291,7 +313,7 @@ async fn bring<W: World>(shared: &Arc<Shared<W>>, at: &At<'_, W>, newer_waiting:
             }
             Carried::Examine | Carried::Raced | Carried::Missing | Carried::DeleteMarker => {}
         },
-        Opening::Examine => {}
+        Opening::Known | Opening::Examine => {}
     }
     for _ in 0..ROUNDS {
         let finish = match at.history {

@@ -377,6 +377,7 @@ impl<W: World> Shared<W> {
             version: head.version.clone(),
             etag: head.etag.clone(),
             versioned: at.source_versioning != Versioning::Off,
+            owner: self.settings.source_owner.clone(),
         }
     }
 

@@ -55,6 +55,7 @@ impl S3Bucket {
             .set_if_none_match(if_none_match)
             .set_if_match(if_match)
             .set_expected_bucket_owner(self.owner.clone())
+            .set_expected_source_bucket_owner(source.owner.clone())
             .customize()
             .interceptor(exchange.clone());
         let send = async { request.send().await.map_err(|error| raced_where_gone(site.explain(&error), condition)) };
@@ -93,6 +94,7 @@ impl S3Bucket {
             .set_copy_source_range(range.map(|(first, last)| format!("bytes={first}-{last}")))
             .copy_source_if_match(headers::quoted(&source.etag))
             .set_expected_bucket_owner(self.owner.clone())
+            .set_expected_source_bucket_owner(source.owner.clone())
             .customize()
             .interceptor(exchange.clone());
         let send = async { request.send().await.map_err(|error| site.explain(&error)) };

@@ -477,6 +477,10 @@ pub trait World: Send + Sync + 'static {
     fn queue(&self) -> Option<&Self::Queue>;
     /// The KMS that holds that target's keys; `None` where the target's store has none.
     fn keys(&self, id: &crate::model::object::TargetId) -> Option<&Self::Keys>;
+    /// The bucket that receipts go to; `None` where none are kept.
+    fn receipts(&self) -> Option<&Self::Store> {
+        None
+    }
     /// The clock.
     fn clock(&self) -> &Self::Clock;
 }

@@ -54,6 +54,9 @@ pub(super) enum Command {
     /// Tells what is going on: from the running worker, or from its ledger
     #[command(after_help = "Examples:\n  repl status\n  repl status --json | jq .pending.oldest_age_seconds")]
     Status(Status),
+    /// Checks the chain of a directory of downloaded receipts
+    #[command(hide = true)]
+    Verify(Verify),
 }
 
 #[derive(Debug, clap::Args)]
@@ -81,6 +84,16 @@ pub(super) struct Sync {
     #[arg(long)]
     pub(super) delete_markers: bool,
     /// Reports the end as one JSON object on stdout
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Verify {
+    /// Checks the receipts in this directory (*.jsonl, *.jsonl.gz): is the chain whole? Needs no config
+    #[arg(long, value_name = "DIR", required = true)]
+    pub(super) receipts: PathBuf,
+    /// One JSON object on stdout
     #[arg(long)]
     pub(super) json: bool,
 }

@@ -4,6 +4,7 @@
 //! signals, environment. *Must not know:* how anything is done.
 
 mod args;
+mod receipts;
 mod run;
 mod socket;
 mod status;
@@ -98,11 +99,16 @@ fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
 }
 
 async fn carry_out(args: &Args) -> Result<Exit, Failure> {
+    if let Command::Verify(verify) = &args.command {
+        // Whoever checks receipts has been given files, not a config.
+        return receipts::check(&verify.receipts, verify.json);
+    }
     let config = load(args.config.as_deref())?;
     match &args.command {
         Command::Run(run) => run::run(&config, run).await,
         Command::Sync(sync) => sync::sync(&config, sync).await,
         Command::Status(status) => status::status(&config, status).await,
+        Command::Verify(verify) => receipts::check(&verify.receipts, verify.json),
     }
 }
 

@@ -132,6 +132,7 @@ impl Facts<'_> {
             "quarantined": totals.quarantined,
             "unstamped": totals.unstamped,
             "unprovable": totals.unprovable,
+            "receipts": self.receipts(),
             "faults": self.faults(),
             "ledger_bytes": self.ledger.size_on_disk()?,
             "as_of": self.now.rfc3339(),
@@ -154,6 +155,20 @@ impl Facts<'_> {
             (Some(seen), Some(_)) if fresh(seen) => Some(true),
             (Some(_) | None, Some(_) | None) => None,
         }
+    }
+
+    /// What has become of the receipts since the worker started; `null` where none are written.
+    fn receipts(&self) -> Value {
+        let Some(view) = self.snapshot.and_then(|snapshot| snapshot.receipts.as_ref()) else { return Value::Null };
+        json!({
+            "written": view.written,
+            "lost": view.lost,
+            "uploaded": view.uploaded,
+            "files_waiting": view.waiting,
+            "sequence": view.head.as_ref().map(|(sequence, _)| sequence),
+            "hash": view.head.as_ref().map(|(_, hash)| hash),
+            "fault": view.spool_fault.as_ref().or(view.upload_fault.as_ref()),
+        })
     }
 
     fn faults(&self) -> Value {
@@ -238,6 +253,17 @@ fn table(report: &Value) -> String {
         if report.get(name).and_then(Value::as_u64).unwrap_or(0) > 0 {
             text.push_str(&format!("{label:<13} {}\n", told(&format!("/{name}"))));
         }
+    }
+    if report.get("receipts").is_some_and(Value::is_object) {
+        text.push_str(&format!(
+            "receipts      {} written, {} lost, {} files wait for their upload\n",
+            told("/receipts/written"),
+            told("/receipts/lost"),
+            told("/receipts/files_waiting"),
+        ));
+    }
+    if let Some(fault) = report.pointer("/receipts/fault").and_then(Value::as_str) {
+        text.push_str(&format!("receipt fault {fault}\n"));
     }
     if let Some(fault) = report.pointer("/queue/fault").and_then(Value::as_str) {
         text.push_str(&format!("queue fault   {fault}\n"));

@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 
 use crate::config::{self, Config};
 use crate::engine::budget::{Concurrency, Limits};
-use crate::engine::{Ack, Engine, Mode, Phase, Settings};
+use crate::engine::{self, Ack, Engine, Mode, Phase, Settings};
 use crate::ledger::Ledger;
 use crate::model::fault::Fault;
 use crate::plan::retry;
@@ -143,5 +143,10 @@ fn settings(config: &Config, long_poll: Duration) -> Settings {
         receivers: RECEIVERS,
         long_poll,
         gauge_every: Duration::from_secs(15),
+        receipts: config.receipts.as_ref().map(|receipts| engine::receipts::Settings {
+            directory: config.ledger.path.join("receipts"),
+            bucket: receipts.bucket.clone(),
+            prefix: receipts.prefix.clone(),
+        }),
     }
 }

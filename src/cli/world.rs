@@ -27,6 +27,7 @@ pub(super) struct Aws {
     source: S3Bucket,
     targets: BTreeMap<TargetId, (S3Bucket, Kms)>,
     queue: Option<SqsQueue>,
+    receipts: Option<S3Bucket>,
     clock: SystemClock,
 }
 
@@ -51,7 +52,14 @@ impl Aws {
                 Some(SqsQueue::new(&sdk, &place, &*queue.url, &*config.source.bucket))
             }
         };
-        Ok(Self { source, targets, queue, clock: SystemClock })
+        let receipts = match &config.receipts {
+            None => None,
+            Some(receipts) => {
+                let place = endpoint(&receipts.connection, Side::Target);
+                Some(S3Bucket::new(&clients.sdk_config(&place).await?, &place, &*receipts.bucket))
+            }
+        };
+        Ok(Self { source, targets, queue, receipts, clock: SystemClock })
     }
 }
 
@@ -75,6 +83,10 @@ impl World for Aws {
 
     fn keys(&self, id: &TargetId) -> Option<&Kms> {
         self.targets.get(id).map(|(_, keys)| keys)
+    }
+
+    fn receipts(&self) -> Option<&S3Bucket> {
+        self.receipts.as_ref()
     }
 
     fn clock(&self) -> &SystemClock {

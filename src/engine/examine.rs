@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::ledger::Outcome;
+use crate::model::digest::Means;
 use crate::model::fault::{Fault, FaultKind};
 use crate::model::job::{Applied, ChangeKind};
 use crate::model::object::{ETag, Found, Key, VersionEntry, VersionId};
@@ -11,6 +12,7 @@ use crate::plan::history::{self, Kind, Replica};
 use crate::ports::{Condition, ObjectStore, Pick, World};
 
 use super::Shared;
+use super::receipts::Brought;
 use super::replicate::{At, Finish, Stop, landed_finish, recall_stamp, remembered};
 use super::transfer::{Carried, Judging};
 
@@ -56,6 +58,8 @@ struct Told {
     current: Option<ETag>,
     /// The newest entry, where it is a replica of a known version: its place in the source's history.
     tip: Option<(usize, VersionEntry)>,
+    /// The replica of the version asked for, where it was met, and how it was known.
+    own: Option<(VersionEntry, Means)>,
 }
 
 /// Compares both histories and appends what is missing. `None` when the target changed meanwhile.
@@ -98,7 +102,11 @@ fn nothing_missing<W: World>(at: &At<'_, W>, source: &[VersionEntry], told: &Tol
             target_version: Some(replica.version.clone()),
         })
     });
-    Finish { applied, ..Finish::without_write(outcome) }
+    let brought = match (source.get(wanted), &told.own) {
+        (Some(version), Some((replica, means))) => vec![Brought::listed(version, replica, *means)],
+        (Some(_) | None, Some(_) | None) => Vec::new(),
+    };
+    Finish { applied, brought, ..Finish::without_write(outcome) }
 }
 
 /// Tells the target's versions apart, newest first, until older ones cannot matter.
@@ -111,12 +119,15 @@ async fn tell_apart<W: World>(
     let entries = versions_of(shared, at.store, &at.job().target_key).await?;
     let current = entries.first().and_then(|entry| entry.object.as_ref()).map(|(etag, _)| etag.clone());
     let mut replicas = Vec::new();
-    let mut tip = None;
+    let (mut tip, mut own) = (None, None);
     for (position, entry) in entries.iter().enumerate() {
-        let replica = match &entry.object {
-            None => Replica::Marker,
+        let (replica, means) = match &entry.object {
+            None => (Replica::Marker, Means::Stamp),
             Some(_) => replica_of(shared, at, source, entry).await?,
         };
+        if replica == Replica::Of(wanted) && own.is_none() {
+            own = Some((entry.clone(), means));
+        }
         if let (0, Replica::Of(place)) = (position, replica) {
             tip = Some((place, entry.clone()));
         }
@@ -126,7 +137,7 @@ async fn tell_apart<W: World>(
         }
     }
     replicas.reverse();
-    Ok(Told { replicas, current, tip })
+    Ok(Told { replicas, current, tip, own })
 }
 
 /// Which source version a target version is: by what is remembered, by its stamp, or by its being the same bytes.
@@ -135,21 +146,29 @@ async fn replica_of<W: World>(
     at: &At<'_, W>,
     source: &[VersionEntry],
     entry: &VersionEntry,
-) -> Result<Replica, Stop> {
+) -> Result<(Replica, Means), Stop> {
     let job = at.job();
+    let unknown = (Replica::Unknown, Means::Stamp);
     if let Some(applied) = &at.applied
         && applied.target_version.as_ref() == Some(&entry.version)
         && !applied.version.is_null()
     {
-        return Ok(history::place(source, &applied.version).map_or(Replica::Unknown, Replica::Of));
+        let place = history::place(source, &applied.version);
+        return Ok(place.map_or(unknown, |place| (Replica::Of(place), Means::Ledger)));
     }
     shared.budget.request().await;
     let mut head = match at.store.head(&job.target_key, &Pick::Version(entry.version.clone())).await? {
         Found::Object(head) => head,
-        Found::DeleteMarker | Found::Missing => return Ok(Replica::Unknown),
+        Found::DeleteMarker | Found::Missing => return Ok(unknown),
     };
     recall_stamp(shared, &job.target, job, &mut head)?;
-    let place = match Stamp::read(&head.attributes.metadata) {
+    let stamp = Stamp::read(&head.attributes.metadata);
+    let means = match stamp {
+        Some(_) => Means::Stamp,
+        None if head.etag.parts().is_some() => Means::Parts,
+        None => Means::Md5,
+    };
+    let place = match stamp {
         Some(stamp) => source.iter().position(|version| {
             version.object.as_ref().is_some_and(|(etag, _)| stamp.names(&version.version, etag, version.modified))
         }),
@@ -158,7 +177,7 @@ async fn replica_of<W: World>(
             version.object.as_ref() == entry.object.as_ref() && crate::plan::decide::plain(&head.encryption)
         }),
     };
-    Ok(place.map_or(Replica::Unknown, Replica::Of))
+    Ok(place.map_or(unknown, |place| (Replica::Of(place), means)))
 }
 
 /// Appends versions and markers, each on top of the one before.
@@ -181,8 +200,11 @@ async fn append<W: World>(
         match step {
             Step::Done(step) => {
                 top = step.applied.as_ref().and_then(|applied| applied.target_etag.clone());
-                let before = finish.take().map_or(0, |finish| finish.bytes);
-                finish = Some(Finish { bytes: before + step.bytes, ..*step });
+                let (bytes, mut brought) =
+                    finish.take().map_or((0, Vec::new()), |before| (before.bytes, before.brought));
+                let step = *step;
+                brought.extend(step.brought);
+                finish = Some(Finish { bytes: bytes + step.bytes, brought, ..step });
             }
             Step::Gone if place == wanted => return Ok(Some(Finish::without_write(Outcome::Gone))),
             Step::Gone => {}
@@ -214,7 +236,7 @@ async fn copy<W: World>(
             let finish = landed_finish(shared, at, *landed);
             Step::Done(Box::new(Finish { applied: Some(applied), ..finish }))
         }
-        Carried::AlreadyEqual | Carried::Examine | Carried::Raced => Step::Again,
+        Carried::AlreadyEqual(_) | Carried::Examine | Carried::Raced => Step::Again,
         Carried::DeleteMarker | Carried::Missing => Step::Gone,
         Carried::NotReplicated(reason) => Step::Not(reason),
     })
@@ -249,5 +271,6 @@ fn marked_as<W: World>(at: &At<'_, W>, entry: &VersionEntry, target_version: Opt
         target_etag: None,
         target_version,
     };
-    Finish { applied: Some(applied), ..Finish::without_write(Outcome::Replicated) }
+    let brought = vec![Brought::remembered(&applied, None)];
+    Finish { applied: Some(applied), brought, ..Finish::without_write(Outcome::Replicated) }
 }

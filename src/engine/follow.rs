@@ -10,6 +10,7 @@ use crate::ports::{ObjectStore, Pick, World};
 
 use super::Shared;
 use super::examine::versions_of;
+use super::receipts::Brought;
 use super::replicate::{At, Finish, Stop, exactly, recall_stamp};
 
 /// Brings the attributes of a version's replica up to date.
@@ -31,7 +32,7 @@ pub(super) async fn follow<W: World>(shared: &Arc<Shared<W>>, at: &At<'_, W>) ->
         changed |= follow_acl(shared, at, &pick, &replica_pick).await?;
     }
     let outcome = if changed { Outcome::Replicated } else { Outcome::AlreadyEqual };
-    Ok(Finish::without_write(outcome))
+    Ok(Finish { brought: vec![Brought::attributes(&source, &replica)], ..Finish::without_write(outcome) })
 }
 
 async fn follow_tags<W: World>(shared: &Shared<W>, at: &At<'_, W>, from: &Pick, to: &Pick) -> Result<bool, Fault> {

@@ -16,6 +16,7 @@ mod follow;
 mod intake;
 mod keys;
 mod multipart;
+pub mod receipts;
 mod replicate;
 pub mod scan;
 mod transfer;
@@ -112,6 +113,8 @@ pub struct Settings {
     pub long_poll: Duration,
     /// How often the queue is asked for its depth.
     pub gauge_every: Duration,
+    /// Where receipts are kept until they are in their bucket; `None` where none are written.
+    pub receipts: Option<receipts::Settings>,
 }
 
 /// How long a bucket's versioning state is believed.
@@ -133,6 +136,8 @@ struct Shared<W: World> {
     keys: keys::Proofs,
     /// Messages held until their work is settled (`Ack::Settled`).
     held: intake::Held<W>,
+    /// Where receipts are handed in, where any are written.
+    desk: Option<receipts::Desk>,
 }
 
 /// What attempts have shown of server-side copying to one target.
@@ -165,6 +170,7 @@ impl<W: World> Engine<W> {
         phase: watch::Receiver<Phase>,
     ) -> Self {
         let budget = Arc::new(Budget::new(&settings.limits));
+        let desk = settings.receipts.as_ref().map(|_| receipts::Desk::default());
         let shared = Shared {
             world,
             ledger,
@@ -177,6 +183,7 @@ impl<W: World> Engine<W> {
             server_side: Mutex::default(),
             keys: keys::Proofs::default(),
             held: intake::Held::default(),
+            desk,
         };
         Self { shared: Arc::new(shared) }
     }
@@ -194,6 +201,7 @@ impl<W: World> Engine<W> {
                 tasks.spawn(intake::hold(Arc::clone(&self.shared)));
             }
         }
+        let receipts = receipts::Writing::begin(&self.shared);
         tasks.spawn(keys::prove_all(Arc::clone(&self.shared)));
         tasks.spawn(dispatch::dispatch(Arc::clone(&self.shared)));
         let mut ended = Ok(());
@@ -205,6 +213,7 @@ impl<W: World> Engine<W> {
                 ended = Err(fault);
             }
         }
+        receipts.end().await;
         let flushed = self.shared.ledger.flush().await;
         ended.and(flushed)
     }

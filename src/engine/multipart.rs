@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use futures_util::{StreamExt, stream};
 
 use crate::ledger::{PartSizes, SentPart, Upload};
-use crate::model::digest::{Algorithm, Checksum, ChecksumType};
+use crate::model::digest::{Algorithm, Checksum, ChecksumType, Means};
 use crate::model::fault::{Fault, FaultKind, Side};
 use crate::model::object::{Found, Head, Tags};
 use crate::model::stamp::Stamp;
@@ -97,7 +97,7 @@ impl<W: World> Shared<W> {
         };
         self.ledger.forget_upload(at.claim).await?;
         let verdict = match whole.verdict {
-            Verdict::Exact => Verdict::Exact,
+            Verdict::Exact(means) => Verdict::Exact(means),
             Verdict::Unprovable(_) => self.compare(at, head, &written).await?,
         };
         self.restore_tags(at, &object.tags, &written).await?;
@@ -450,10 +450,10 @@ fn verified(running: &Running<'_>, done: &BTreeMap<u32, Done>) -> Result<Whole, 
             .is_some_and(|stored| stored.algorithm == ours.algorithm && stored.kind == ours.kind)
     });
     let verdict = match (&running.head.checksum, ours) {
-        (Some(stored), Some(ours)) if stored == ours => Verdict::Exact,
+        (Some(stored), Some(ours)) if stored == ours => Verdict::Exact(Means::Checksum),
         (Some(_), Some(_)) => return Err(mismatch("checksum")),
         (Some(_), None) | (None, _) if running.md5 => match digest::composed_etag(&hashes) {
-            Some(etag) if etag == running.head.etag.as_str() => Verdict::Exact,
+            Some(etag) if etag == running.head.etag.as_str() => Verdict::Exact(Means::Parts),
             // Composed of other parts than we think, or not of MD5s at all: nothing is proved either way.
             Some(_) | None => unknown,
         },

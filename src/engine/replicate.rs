@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::ledger::{Claim, Lane, Outcome, Replica, Settlement};
+use crate::model::digest::Means;
 use crate::model::fault::{Disposition, Fault, FaultKind, Side};
 use crate::model::job::{Applied, ChangeKind, Job, Origin};
 use crate::model::object::{Found, Head, Tags, TargetId, Versioning};
@@ -12,7 +13,8 @@ use crate::plan::retry;
 use crate::plan::route::{self, Choice, History, Rule};
 use crate::ports::{Condition, ObjectStore, Pick, UploadRef, World, Written};
 
-use super::transfer::{Carried, Judging, Landed};
+use super::receipts::{self, Brought};
+use super::transfer::{Carried, Judging, Landed, shown};
 use super::verify::Verdict;
 use super::{Shared, TargetSettings, examine, follow};
 
@@ -27,12 +29,21 @@ pub(super) struct Finish {
     pub(super) replica: Option<Replica>,
     pub(super) bytes: u64,
     pub(super) verdict: Verdict,
+    /// What receipts tell; empty where no more is known than the job itself says.
+    pub(super) brought: Vec<Brought>,
 }
 
 impl Finish {
     /// Nothing had to be written.
     pub(super) fn without_write(outcome: Outcome) -> Self {
-        Self { outcome, applied: None, replica: None, bytes: 0, verdict: Verdict::Exact }
+        Self {
+            outcome,
+            applied: None,
+            replica: None,
+            bytes: 0,
+            verdict: Verdict::Exact(Means::Stamp),
+            brought: Vec::new(),
+        }
     }
 }
 
@@ -111,12 +122,13 @@ async fn settle<W: World>(shared: &Shared<W>, claim: Claim, finish: Finish) -> R
     }
     end_orphan(shared, &claim).await?;
     let (now, bytes) = (shared.now(), finish.bytes);
+    let receipts = receipts::of(shared, claim.job(), &finish, now);
     let settlement = Settlement {
         outcome: finish.outcome,
         applied: finish.applied,
         replica: finish.replica,
         bytes,
-        provable: finish.verdict == Verdict::Exact,
+        provable: matches!(finish.verdict, Verdict::Exact(_)),
         now,
     };
     let settled = shared.ledger.settle(vec![claim], settlement).await?;
@@ -126,6 +138,7 @@ async fn settle<W: World>(shared: &Shared<W>, claim: Claim, finish: Finish) -> R
     if shared.settings.ack == super::Ack::Settled {
         shared.held.settled(&settled.ids);
     }
+    shared.leave_receipts(receipts).await;
     Ok(())
 }
 
@@ -171,7 +184,7 @@ async fn handle<W: World>(shared: &Shared<W>, claim: Claim, fault: Fault) -> Res
 }
 
 /// Dice for the jitter, from the one source of chance that the standard library has.
-fn chance() -> f64 {
+pub(super) fn chance() -> f64 {
     use std::hash::{BuildHasher, Hasher, RandomState};
     let dice = RandomState::new().build_hasher().finish() >> 11;
     #[allow(clippy::cast_precision_loss, reason = "53 bits fit a double exactly")]
@@ -279,7 +292,7 @@ async fn redirect<W: World>(shared: &Shared<W>, claim: &Claim, rule: &Rule) -> R
 async fn bring<W: World>(shared: &Arc<Shared<W>>, at: &At<'_, W>, newer_waiting: bool) -> Result<Finish, Stop> {
     let opening = decide::open(at.job(), at.history, at.applied.as_ref(), newer_waiting);
     if opening == Opening::Known {
-        return Ok(Finish::without_write(Outcome::AlreadyEqual));
+        return Ok(known(at));
     }
     let finish = bring_bytes(shared, at, opening).await?;
     if finish.outcome == Outcome::AlreadyEqual && may_be_unfinished(at) {
@@ -289,6 +302,16 @@ async fn bring<W: World>(shared: &Arc<Shared<W>>, at: &At<'_, W>, newer_waiting:
         }
     }
     Ok(finish)
+}
+
+/// The ledger remembers that exactly this was applied.
+fn known<W: World>(at: &At<'_, W>) -> Finish {
+    let brought = at.applied.iter().map(|applied| Brought::remembered(applied, at.job().size)).collect();
+    Finish { brought, ..Finish::without_write(Outcome::AlreadyEqual) }
+}
+
+fn equal_already(brought: Brought) -> Finish {
+    Finish { brought: vec![brought], ..Finish::without_write(Outcome::AlreadyEqual) }
 }
 
 /// Whether an earlier attempt may have made the object visible and then broken off before its ACL, or the tags that a
@@ -303,7 +326,7 @@ async fn bring_bytes<W: World>(shared: &Arc<Shared<W>>, at: &At<'_, W>, opening:
     match opening {
         Opening::Read { pick, condition } => match shared.carry(at, &pick, &condition, Judging::ByMemory).await? {
             Carried::Landed(landed) => return Ok(landed_finish(shared, at, *landed)),
-            Carried::AlreadyEqual => return Ok(Finish::without_write(Outcome::AlreadyEqual)),
+            Carried::AlreadyEqual(brought) => return Ok(equal_already(*brought)),
             Carried::NotReplicated(reason) => return Ok(Finish::without_write(Outcome::NotReplicated(reason))),
             Carried::Missing if at.history == History::Latest || pick != Pick::Current => {
                 return Ok(Finish::without_write(Outcome::Gone));
@@ -356,7 +379,7 @@ async fn bring_latest<W: World>(shared: &Arc<Shared<W>>, at: &At<'_, W>) -> Resu
         Clash::Foreign => Err(foreign(at).into()),
         Clash::Write(condition) => match shared.carry(at, &Pick::Current, &condition, Judging::AsTold).await? {
             Carried::Landed(landed) => Ok(Some(landed_finish(shared, at, *landed))),
-            Carried::AlreadyEqual => Ok(Some(already_equal(at, &source, &target))),
+            Carried::AlreadyEqual(_) => Ok(Some(already_equal(at, &source, &target))),
             Carried::NotReplicated(reason) => Ok(Some(Finish::without_write(Outcome::NotReplicated(reason)))),
             Carried::Examine | Carried::Raced | Carried::Missing | Carried::DeleteMarker => Ok(None),
         },
@@ -410,7 +433,11 @@ fn already_equal<W: World>(at: &At<'_, W>, source: &Head, target: &Found) -> Fin
         }),
         Found::DeleteMarker | Found::Missing => None,
     };
-    Finish { applied, ..Finish::without_write(Outcome::AlreadyEqual) }
+    let brought = match target {
+        Found::Object(target) => vec![Brought::found(source, target, shown(source, target))],
+        Found::DeleteMarker | Found::Missing => Vec::new(),
+    };
+    Finish { applied, brought, ..Finish::without_write(Outcome::AlreadyEqual) }
 }
 
 fn sequencer_of(job: &Job, head: &Head) -> Option<crate::model::object::Sequencer> {
@@ -434,7 +461,9 @@ pub(super) fn remembered(job: &Job, head: &Head, written: &Written) -> Applied {
 pub(super) fn landed_finish<W: World>(shared: &Shared<W>, at: &At<'_, W>, landed: Landed) -> Finish {
     let applied = remembered(at.job(), &landed.head, &landed.written);
     shared.note_landed(at, &landed);
+    let brought = vec![Brought::landed(&landed)];
     Finish {
+        brought,
         outcome: Outcome::Replicated,
         replica: landed.replica(),
         bytes: landed.head.size,
@@ -448,7 +477,7 @@ async fn bring_marker<W: World>(shared: &Arc<Shared<W>>, at: &At<'_, W>) -> Resu
     let job = at.job();
     let known = at.applied.as_ref().is_some_and(|applied| applied.marker && applied.version == job.version);
     if known && !job.version.is_null() {
-        return Ok(Finish::without_write(Outcome::AlreadyEqual));
+        return Ok(self::known(at));
     }
     for _ in 0..ROUNDS {
         let finish = match at.history {
@@ -490,5 +519,6 @@ pub(super) fn marked(job: &Job, target_version: Option<crate::model::object::Ver
         target_etag: None,
         target_version,
     };
-    Finish { applied: Some(applied), ..Finish::without_write(Outcome::Replicated) }
+    let brought = vec![Brought::remembered(&applied, None)];
+    Finish { applied: Some(applied), brought, ..Finish::without_write(Outcome::Replicated) }
 }

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use crate::ledger::Replica;
+use crate::model::digest::Means;
 use crate::model::fault::{Fault, FaultKind, Side};
 use crate::model::object::{Encryption, Found, Head, Tags, VersionId, Versioning};
 use crate::model::stamp::Stamp;
@@ -17,6 +18,7 @@ use crate::ports::{
 
 use super::budget::{Memory, PIPE};
 use super::multipart::Mover;
+use super::receipts::Brought;
 use super::replicate::{At, Stop};
 use super::verify::{Expected, Verdict, check_sealing, unread};
 use super::{Mode, Proven, ServerSide, Shared};
@@ -56,7 +58,7 @@ pub(super) enum Carried {
     /// It is visible at the target.
     Landed(Box<Landed>),
     /// The target has it already.
-    AlreadyEqual,
+    AlreadyEqual(Box<Brought>),
     /// Its place in the order is not certain.
     Examine,
     /// The target is not in the state that the condition asks for.
@@ -183,7 +185,10 @@ impl<W: World> Shared<W> {
             Judging::AsTold => None,
             Judging::ByMemory => match decide::judge(at.job(), at.history, pick, head, at.applied.as_ref()) {
                 Reading::Write => None,
-                Reading::AlreadyEqual => Some(Carried::AlreadyEqual),
+                Reading::AlreadyEqual => {
+                    let known = at.applied.as_ref().map(|applied| Brought::remembered(applied, None).read(head));
+                    known.map(|known| Carried::AlreadyEqual(Box::new(known)))
+                }
                 Reading::Examine => Some(Carried::Examine),
             },
         }
@@ -201,7 +206,7 @@ impl<W: World> Shared<W> {
                     .is_some_and(|stamp| stamp.names(&head.version, &head.etag, head.modified))
                     && decide::same_bytes(head, found) != Some(false) =>
             {
-                Some(Carried::AlreadyEqual)
+                Some(Carried::AlreadyEqual(Box::new(Brought::found(head, found, shown(head, found)))))
             }
             (Found::Object(found), Condition::Matches(etag)) if found.etag == *etag => None,
             (Found::Object(_), Condition::Any)
@@ -428,6 +433,11 @@ pub(super) struct Sent {
     pub(super) written: Written,
     pub(super) verdict: Verdict,
     pub(super) stamped: bool,
+}
+
+/// By what a replica that carries the source version's stamp is known: its bytes, where they can be compared.
+pub(super) fn shown(source: &Head, replica: &Head) -> Means {
+    if decide::same_bytes(source, replica) == Some(true) { decide::means(source, replica) } else { Means::Stamp }
 }
 
 /// Whether one GET piped into one PUT is the way: a single part of modest size.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use tokio::sync::oneshot;
 
-use crate::model::digest::{Algorithm, Checksum, ChecksumType};
+use crate::model::digest::{Algorithm, Checksum, ChecksumType, Means};
 use crate::model::fault::{Fault, FaultKind, Side};
 use crate::model::object::{Encryption, Found, Head, VersionId, Versioning};
 use crate::plan::decide;
@@ -22,7 +22,7 @@ use super::replicate::At;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
     /// Checksums or MD5s over all bytes agree.
-    Exact,
+    Exact(Means),
     /// Nothing comparable is known: why.
     Unprovable(&'static str),
 }
@@ -51,7 +51,7 @@ impl<W: World> Shared<W> {
             same = decide::same_bytes(head, &replica);
         }
         match same {
-            Some(true) => Ok(Verdict::Exact),
+            Some(true) => Ok(Verdict::Exact(decide::means(head, &replica))),
             Some(false) => {
                 let detail =
                     format!("the copy has {} bytes and other checksums than the source's {}", replica.size, head.size);
@@ -164,8 +164,10 @@ impl Expected {
             let detail = "the target stored other bytes than were sent: its checksum differs";
             return Err(Fault::new(FaultKind::Corrupt, Side::Target, "verify the replica", detail));
         }
-        if self.checksum.is_some() || self.md5.is_some() {
-            Ok(Verdict::Exact)
+        if self.checksum.is_some() {
+            Ok(Verdict::Exact(Means::Checksum))
+        } else if self.md5.is_some() {
+            Ok(Verdict::Exact(Means::Md5))
         } else {
             Ok(Verdict::Unprovable("the source stores no checksum and its ETag is not an MD5 of the bytes"))
         }

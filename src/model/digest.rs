@@ -54,3 +54,32 @@ pub struct Checksum {
     /// Base64 of the big-endian bytes; a composite one ends in `-N`.
     pub value: String,
 }
+
+/// By what a replica was found to hold the bytes of its source version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Means {
+    /// The checksum that the source stores agrees with the bytes sent, or with the replica's own.
+    Checksum,
+    /// The bytes' MD5 is the plain `ETag`.
+    Md5,
+    /// The `ETag` composed from the parts' MD5s agrees.
+    Parts,
+    /// The replica's stamp names that version: its bytes were compared when it was written.
+    Stamp,
+    /// The ledger remembers that it brought that version: its bytes were compared then.
+    Ledger,
+}
+
+impl Means {
+    /// The word in receipts.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Checksum => "checksum",
+            Self::Md5 => "md5",
+            Self::Parts => "parts",
+            Self::Stamp => "stamp",
+            Self::Ledger => "ledger",
+        }
+    }
+}

@@ -3,6 +3,7 @@
 //! The common case needs no facts beforehand: read the source and write under a condition that only holds if the
 //! target is what we think it is (DESIGN 4.2). Everything else is decided from both buckets as they are.
 
+use crate::model::digest::Means;
 use crate::model::job::{Applied, Job, Origin};
 use crate::model::object::{Encryption, Found, Head, Sequencer};
 use crate::model::stamp::Stamp;
@@ -137,6 +138,16 @@ pub fn same_bytes(one: &Head, other: &Head) -> Option<bool> {
         return if equal || one.etag.parts().is_none() { Some(equal) } else { None };
     }
     None
+}
+
+/// By what two objects were found to hold the same bytes, where [`same_bytes`] says that they do.
+#[must_use]
+pub fn means(one: &Head, other: &Head) -> Means {
+    match (&one.checksum, &other.checksum) {
+        (Some(left), Some(right)) if left.algorithm == right.algorithm && left.kind == right.kind => Means::Checksum,
+        (Some(_) | None, Some(_) | None) if one.etag.parts().is_some() => Means::Parts,
+        (Some(_) | None, Some(_) | None) => Means::Md5,
+    }
 }
 
 /// Whether an ETag under this encryption is made from the plain bytes (aws-semantics 4.1).

@@ -89,6 +89,25 @@ pub struct QueueView {
     pub fault: Option<Fault>,
 }
 
+/// What is known of the receipts that this worker writes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ReceiptsView {
+    /// Receipts on disk since start.
+    pub written: u64,
+    /// Receipts since start that could not be written in time: their jobs are settled without.
+    pub lost: u64,
+    /// Files uploaded since start.
+    pub uploaded: u64,
+    /// Closed files on disk that wait for their upload.
+    pub waiting: u64,
+    /// The number and the SHA-256 of the chain's last line; `None` until the spool was opened.
+    pub head: Option<(u64, String)>,
+    /// Why the spool cannot be written, if nothing was written since.
+    pub spool_fault: Option<String>,
+    /// Why files cannot be uploaded, if nothing was uploaded since.
+    pub upload_fault: Option<String>,
+}
+
 /// All figures at one moment.
 #[derive(Clone, Debug, Default)]
 pub struct Snapshot {
@@ -102,6 +121,8 @@ pub struct Snapshot {
     pub bytes: u64,
     /// Jobs finished since start.
     pub finished: u64,
+    /// The receipts; `None` where none are written.
+    pub receipts: Option<ReceiptsView>,
 }
 
 /// What the pace controller looks at.
@@ -163,6 +184,11 @@ impl Pulse {
             state.queue.fault = Some(fault.clone());
         });
         self.fault(fault);
+    }
+
+    /// Something happened to the receipts.
+    pub fn receipts(&self, change: impl FnOnce(&mut ReceiptsView)) {
+        self.with(|state| change(state.receipts.get_or_insert_default()));
     }
 
     /// The few figures that the pace controller needs.

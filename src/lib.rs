@@ -18,6 +18,7 @@
 //! ```text
 //! SQS body ──aws::notification──▶ Change ──plan::route──▶ Job ──ledger.admit (one fsync)──▶ Admitted ⇒ delete from SQS
 //! ledger.claim ▶ Claim ──engine::replicate──▶ plan::decide ──engine::transfer──▶ Landed ──ledger.settle──▶ Settled
+//! Settled ──engine::receipts──▶ spool on disk ──▶ receipts' bucket
 //! ```
 //!
 //! Each name is a type that consumes the one before. A decision is never stored: facts age. `plan` is pure, total and

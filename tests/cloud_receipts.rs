@@ -167,8 +167,8 @@ async fn a_killed_worker_leaves_receipts_that_the_next_start_uploads() {
     assert_eq!(report["chains"].as_array().unwrap().len(), 1, "{report:#}");
     let keys: BTreeSet<String> =
         receipts(&files).iter().map(|line| line["source"]["key"].as_str().unwrap().to_owned()).collect();
-    // Settled on disk and killed before the receipt was: at most what was under way at either kill.
-    assert!(keys.len() >= 150 - 2 * 2, "{} of 150", keys.len());
+    // Settled on disk and killed before the receipt was: at most what was settled during one slow sync, at each kill.
+    assert!(keys.len() >= 150 - 2 * 10, "{} of 150", keys.len());
 }
 
 /// Delete markers, later tags and repeated events leave their lines; a worker tells the chain's end.

@@ -22,6 +22,8 @@ pub(super) struct Spool {
     directory: PathBuf,
     tip: Tip,
     open: Option<Open>,
+    /// The number of the file whose end `head.json` holds: files up to it may go.
+    head: u64,
     largest: u64,
 }
 
@@ -51,7 +53,8 @@ impl Spool {
         let head = read_head(directory)?;
         let files = waiting(directory, u64::MAX)?;
         let tip = head.unwrap_or_else(|| Tip::genesis(chain_id(seed)));
-        let mut spool = Self { directory: directory.to_owned(), tip, open: None, largest: LARGEST_FILE };
+        let head = tip.file;
+        let mut spool = Self { directory: directory.to_owned(), tip, open: None, head, largest: LARGEST_FILE };
         for left in files.iter().filter(|left| left.number > spool.tip.file).collect::<Vec<_>>() {
             spool.take_up(left)?;
         }
@@ -123,15 +126,14 @@ impl Spool {
 
     /// Closes the file that grows, if there is one.
     pub(super) fn close(&mut self) -> io::Result<()> {
-        if self.open.is_none() {
-            return Ok(());
+        if self.open.is_some() {
+            let mut tip = self.tip.clone();
+            let bytes = tip.close();
+            self.write(&bytes, tip)?;
+            self.open = None;
         }
-        let mut tip = self.tip.clone();
-        let bytes = tip.close();
-        self.write(&bytes, tip)?;
-        // From here on the file is closed on disk. If the head cannot be written now, the next start finds that out.
-        self.open = None;
-        self.write_head()
+        // Also where an earlier try closed the file and got no further.
+        if self.head < self.tip.file { self.write_head() } else { Ok(()) }
     }
 
     /// Where the chain is.
@@ -139,19 +141,17 @@ impl Spool {
         &self.tip
     }
 
-    /// The number of the newest closed file.
+    /// The number of the newest closed file that the chain can do without.
     pub(super) fn closed_through(&self) -> u64 {
-        self.tip.file.saturating_sub(u64::from(self.open.is_some()))
+        self.head
     }
 
     /// A file that may take a line of this time.
     fn make_room(&mut self, now: Timestamp) -> io::Result<()> {
-        if self.open.as_ref().is_some_and(|open| day(now) > open.day || open.length >= self.largest) {
-            self.close()?;
-        }
-        if self.open.is_some() {
+        if self.open.as_ref().is_some_and(|open| day(now) <= open.day && open.length < self.largest) {
             return Ok(());
         }
+        self.close()?;
         let day = day(now);
         let mut tip = self.tip.clone();
         let bytes = tip.open(now);
@@ -175,11 +175,13 @@ impl Spool {
         Ok(())
     }
 
-    fn write_head(&self) -> io::Result<()> {
+    fn write_head(&mut self) -> io::Result<()> {
         let fresh = self.directory.join(format!("{HEAD}.new"));
         write_synced(&fresh, &serde_json::to_vec(&self.tip)?)?;
         fs::rename(&fresh, self.directory.join(HEAD))?;
-        sync_directory(&self.directory)
+        sync_directory(&self.directory)?;
+        self.head = self.tip.file;
+        Ok(())
     }
 }
 

@@ -170,6 +170,25 @@ fn a_failed_write_is_as_if_it_had_not_been_tried() {
     assert_eq!((checked.breaks, checked.receipts, checked.lost), (vec![], 4, 7));
 }
 
+/// While its end is not in the head, a closed file must stay: without both the chain would begin anew.
+#[test]
+fn a_file_stays_until_the_head_knows_its_end() {
+    let home = tempfile::tempdir().unwrap();
+    let mut spool = open(home.path());
+    spool.append(&mut group(0..2, MIDNIGHT)).unwrap();
+    let in_the_way = home.path().join(format!("{HEAD}.new"));
+    fs::create_dir(&in_the_way).unwrap();
+    spool.close().unwrap_err();
+    assert_eq!(spool.closed_through(), 0);
+    let mut left = group(2..3, MIDNIGHT);
+    spool.append(&mut left).unwrap_err();
+    fs::remove_dir(&in_the_way).unwrap();
+    spool.append(&mut left).unwrap();
+    assert_eq!(spool.closed_through(), 1);
+    spool.close().unwrap();
+    assert_eq!((checked(home.path()).breaks, checked(home.path()).receipts), (vec![], 3));
+}
+
 #[test]
 fn other_files_are_left_alone() {
     let home = tempfile::tempdir().unwrap();

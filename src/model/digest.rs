@@ -55,7 +55,8 @@ pub struct Checksum {
     pub value: String,
 }
 
-/// By what a replica was found to hold the bytes of its source version.
+/// By what a replica was found to be that of its source version. The first three compare bytes; the others only tell
+/// which version it is, and how its bytes were compared was told when it was written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Means {
     /// The checksum that the source stores agrees with the bytes sent, or with the replica's own.
@@ -64,9 +65,9 @@ pub enum Means {
     Md5,
     /// The `ETag` composed from the parts' MD5s agrees.
     Parts,
-    /// The replica's stamp names that version: its bytes were compared when it was written.
+    /// The replica's stamp names that version.
     Stamp,
-    /// The ledger remembers that it brought that version: its bytes were compared then.
+    /// The ledger remembers that it brought that version.
     Ledger,
 }
 

@@ -125,11 +125,13 @@ impl Brought {
 
     /// All that a job itself tells, where nothing more was looked at.
     fn of_job(job: &Job) -> Self {
-        let (kind, verified) = match job.kind {
-            ChangeKind::Write | ChangeKind::Restored => (Kind::Write, Verified::By(Means::Stamp)),
-            ChangeKind::Attributes => (Kind::Attributes, Verified::By(Means::Stamp)),
+        let kind = match job.kind {
+            ChangeKind::Write | ChangeKind::Restored => Kind::Write,
+            ChangeKind::Attributes => Kind::Attributes,
             ChangeKind::DeleteMarker => return Self::marker(&job.version, job.changed, None),
         };
+        let verified =
+            Verified::Unprovable("a newer version is there already, so this one's replica was not looked at");
         Self {
             kind,
             version: job.version.clone(),

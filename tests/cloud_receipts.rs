@@ -197,6 +197,8 @@ async fn a_worker_writes_receipts_of_every_kind() {
     let checked = check(&pair, home.path()).await.expect_code(0).json();
     assert_eq!(checked["chains"][0]["last_hash"], report["receipts"]["hash"], "{checked:#} {report:#}");
     assert_eq!(report["receipts"]["lost"], 0);
+    let stopped = run_repl(&pair, &["status", "--json"], PATIENCE).await.expect_code(0).json();
+    assert_eq!(stopped["receipts"]["hash"], report["receipts"]["hash"], "also when the worker is gone");
 }
 
 /// An upload whose answer is lost is not made twice, and a bucket that cannot be written holds nothing up.

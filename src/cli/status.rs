@@ -5,13 +5,13 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::config::Config;
-use crate::engine::Phase;
+use crate::engine::{Phase, receipts};
 use crate::ledger::{Control, Ledger, Totals};
 use crate::model::object::Timestamp;
 use crate::ports::{Clock, World};
 use crate::watch::pulse::Snapshot;
 
-use super::worker::Worker;
+use super::worker::{Worker, receipts_directory};
 use super::world::SystemClock;
 use super::{Exit, Failure, args, socket};
 
@@ -157,9 +157,18 @@ impl Facts<'_> {
         }
     }
 
-    /// What has become of the receipts since the worker started; `null` where none are written.
+    /// What has become of the receipts since the worker started, or where a stopped one left the chain; `null` where
+    /// none are written.
     fn receipts(&self) -> Value {
-        let Some(view) = self.snapshot.and_then(|snapshot| snapshot.receipts.as_ref()) else { return Value::Null };
+        if self.config.receipts.is_none() {
+            return Value::Null;
+        }
+        let Some(view) = self.snapshot.and_then(|snapshot| snapshot.receipts.as_ref()) else {
+            let left = receipts::left_behind(&receipts_directory(self.config));
+            let (sequence, hash) = left.map(|tip| (tip.sequence, tip.hash)).unzip();
+            return json!({"written": null, "lost": null, "uploaded": null, "files_waiting": null,
+                "sequence": sequence, "hash": hash, "fault": null});
+        };
         json!({
             "written": view.written,
             "lost": view.lost,

@@ -113,6 +113,11 @@ fn listen(kind: SignalKind) -> Result<tokio::signal::unix::Signal, Failure> {
     signal(kind).map_err(|error| Failure::stopped(format!("could not listen for signals: {error}")))
 }
 
+/// Where receipts wait for their upload.
+pub(super) fn receipts_directory(config: &Config) -> std::path::PathBuf {
+    config.ledger.path.join("receipts")
+}
+
 fn settings(config: &Config, long_poll: Duration) -> Settings {
     let transfer = &config.transfer;
     let limits = Limits {
@@ -144,7 +149,7 @@ fn settings(config: &Config, long_poll: Duration) -> Settings {
         long_poll,
         gauge_every: Duration::from_secs(15),
         receipts: config.receipts.as_ref().map(|receipts| engine::receipts::Settings {
-            directory: config.ledger.path.join("receipts"),
+            directory: receipts_directory(config),
             bucket: receipts.bucket.clone(),
             prefix: receipts.prefix.clone(),
         }),

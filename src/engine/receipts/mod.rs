@@ -15,7 +15,7 @@ pub(super) use facts::{Brought, of};
 
 use std::collections::VecDeque;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -23,7 +23,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
-use crate::audit::receipts::Receipt;
+use crate::audit::receipts::{Receipt, Tip};
 use crate::model::fault::{Fault, FaultKind, Side};
 use crate::ports::World;
 
@@ -52,6 +52,13 @@ pub struct Settings {
     pub bucket: String,
     /// Put before every key there.
     pub prefix: String,
+}
+
+/// The chain's end as a worker that runs no more has left it: the last closed file's. `None` where there is none, or
+/// where it cannot be read.
+#[must_use]
+pub fn left_behind(directory: &Path) -> Option<Tip> {
+    spool::read_head(directory).ok().flatten()
 }
 
 /// Where lanes hand receipts in.

@@ -225,7 +225,7 @@ pub(super) fn last_hash(path: &Path) -> io::Result<Option<String>> {
     Ok(sheet.map(|sheet| sheet.tip().hash.clone()))
 }
 
-fn read_head(directory: &Path) -> io::Result<Option<Tip>> {
+pub(super) fn read_head(directory: &Path) -> io::Result<Option<Tip>> {
     let path = directory.join(HEAD);
     match fs::read(&path) {
         Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(|error| {

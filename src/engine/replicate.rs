@@ -196,7 +196,8 @@ async fn attempt<W: World>(shared: &Arc<Shared<W>>, claim: &Claim, behind: Behin
     let source_versioning = shared.source_versioning().await?;
     let target_versioning = shared.target_versioning(&job.target, store).await?;
     let versions_on_both = source_versioning != Versioning::Off && target_versioning == Versioning::Enabled;
-    let history = if versions_on_both { rule.history } else { History::Latest };
+    let named = !job.version.is_unnamed();
+    let history = if versions_on_both && named { rule.history } else { History::Latest };
     if history == History::Latest && behind.content && job.kind != ChangeKind::Attributes {
         // Only the newest is kept, and a newer one waits right behind.
         return Ok(Finish::without_write(Outcome::Superseded));
@@ -258,8 +259,8 @@ async fn tags_for_choice<W: World>(shared: &Shared<W>, job: &Job) -> Result<Tags
 /// How to name a job's version to the source: a bucket without versioning has only a current one.
 pub(super) fn exactly(versioning: Versioning, job: &Job) -> Pick {
     match versioning {
-        Versioning::Off => Pick::Current,
-        Versioning::Enabled | Versioning::Suspended => Pick::Version(job.version.clone()),
+        Versioning::Enabled | Versioning::Suspended if !job.version.is_unnamed() => Pick::Version(job.version.clone()),
+        Versioning::Off | Versioning::Enabled | Versioning::Suspended => Pick::Current,
     }
 }
 

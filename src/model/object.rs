@@ -133,6 +133,18 @@ impl VersionId {
         Self::new("null")
     }
 
+    /// No version in particular: a listing of current objects tells no ids, so whichever is current is meant.
+    #[must_use]
+    pub fn unnamed() -> Self {
+        Self::new("")
+    }
+
+    /// Whether whichever version is current is meant.
+    #[must_use]
+    pub fn is_unnamed(&self) -> bool {
+        self.as_str().is_empty()
+    }
+
     /// Whether this is the null version, whose content may change under the same id.
     #[must_use]
     pub fn is_null(&self) -> bool {

@@ -219,14 +219,19 @@ async fn a_refused_head_asks_a_get_for_the_reason() {
 
 #[tokio::test]
 async fn delete_markers_are_told_from_nothing() {
-    let look = async |status: &str, headers: &str| {
+    let look = async |status: &str, headers: &str, more: &[String]| {
         let head = format!("HTTP/1.1 {status}\r\nConnection: close\r\n{headers}\r\n");
-        let server = Scripted::new(&[head]).await;
-        server.bucket.head(&Key::new("k"), &Pick::Version(VersionId::new("v"))).await.unwrap()
+        let server = Scripted::new(&[&[head], more].concat()).await;
+        server.bucket.head(&Key::new("k"), &Pick::Version(VersionId::new("v"))).await
     };
-    assert_eq!(look("404 Not Found", "").await, Found::Missing);
-    assert_eq!(look("404 Not Found", "x-amz-delete-marker: true\r\n").await, Found::DeleteMarker);
-    assert_eq!(look("405 Method Not Allowed", "x-amz-delete-marker: true\r\n").await, Found::DeleteMarker);
+    let missing = [error("404 Not Found", "NoSuchKey", "The specified key does not exist.")];
+    assert_eq!(look("404 Not Found", "", &missing).await.unwrap(), Found::Missing);
+    let marked = "x-amz-delete-marker: true\r\n";
+    assert_eq!(look("404 Not Found", marked, &[]).await.unwrap(), Found::DeleteMarker);
+    assert_eq!(look("405 Method Not Allowed", marked, &[]).await.unwrap(), Found::DeleteMarker);
+    // A HEAD cannot tell a missing bucket from a missing key; an object is not gone because its bucket is.
+    let no_bucket = [error("404 Not Found", "NoSuchBucket", "The specified bucket does not exist")];
+    assert_eq!(look("404 Not Found", "", &no_bucket).await.unwrap_err().kind, FaultKind::Refused);
 }
 
 #[tokio::test]

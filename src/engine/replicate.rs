@@ -307,7 +307,7 @@ async fn bring_bytes<W: World>(shared: &Arc<Shared<W>>, at: &At<'_, W>, opening:
             Carried::AlreadyEqual => return Ok(Finish::without_write(Outcome::AlreadyEqual)),
             Carried::NotReplicated(reason) => return Ok(Finish::without_write(Outcome::NotReplicated(reason))),
             Carried::Missing if at.history == History::Latest || pick != Pick::Current => {
-                return Ok(Finish::without_write(Outcome::Gone));
+                return examine::gone(shared, at.job(), &pick).await;
             }
             Carried::DeleteMarker if at.history == History::Latest => {
                 return Ok(Finish::without_write(Outcome::Superseded));
@@ -344,7 +344,7 @@ async fn bring_latest<W: World>(shared: &Arc<Shared<W>>, at: &At<'_, W>) -> Resu
     let source = match shared.world.source().head(&job.key, &Pick::Current).await? {
         Found::Object(head) => head,
         Found::DeleteMarker => return Ok(Some(Finish::without_write(Outcome::Superseded))),
-        Found::Missing => return Ok(Some(Finish::without_write(Outcome::Gone))),
+        Found::Missing => return examine::gone(shared, job, &Pick::Current).await.map(Some),
     };
     shared.budget.request().await;
     let mut target = at.store.head(&job.target_key, &Pick::Current).await?;

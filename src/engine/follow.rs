@@ -9,7 +9,7 @@ use crate::model::stamp::Stamp;
 use crate::ports::{ObjectStore, Pick, World};
 
 use super::Shared;
-use super::examine::versions_of;
+use super::examine::{gone, versions_of};
 use super::replicate::{At, Finish, Stop, exactly, recall_stamp};
 
 /// Brings the attributes of a version's replica up to date.
@@ -19,7 +19,7 @@ pub(super) async fn follow<W: World>(shared: &Arc<Shared<W>>, at: &At<'_, W>) ->
     shared.budget.request().await;
     let source = match shared.world.source().head(&job.key, &pick).await? {
         Found::Object(head) => *head,
-        Found::DeleteMarker | Found::Missing => return Ok(Finish::without_write(Outcome::Gone)),
+        Found::DeleteMarker | Found::Missing => return gone(shared, job, &pick).await,
     };
     let Some((replica_pick, replica)) = find_replica(shared, at, &source).await? else {
         let reason = "that version is not at the target: it was written before the rule, or is parked".to_owned();

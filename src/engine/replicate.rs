@@ -146,28 +146,38 @@ async fn end_orphan<W: World>(shared: &Shared<W>, claim: &Claim) -> Result<(), F
 
 async fn handle<W: World>(shared: &Shared<W>, claim: Claim, fault: Fault) -> Result<(), Fault> {
     shared.pulse.fault(&fault);
-    let job = claim.job();
-    let now = shared.now();
     let mut disposition = fault.kind.disposition();
     if fault.kind == FaultKind::Corrupt && claim.attempts() + 1 >= retry::CORRUPT_TRIES {
         disposition = Disposition::ParkAlone;
     }
     match disposition {
-        Disposition::Retry | Disposition::DecideAgain => {
-            let wait = shared.settings.retry.wait(fault.kind, claim.attempts(), chance());
-            tracing::info!(key = %job.key, version = %job.version, %fault, wait_ms = wait.as_millis(), "will try again");
-            shared.ledger.defer(claim, now.plus(wait), &fault, now).await
-        }
-        Disposition::Drop => {
-            tracing::info!(key = %job.key, version = %job.version, %fault, "nothing left to replicate");
-            settle(shared, claim, Finish::without_write(Outcome::Gone)).await
-        }
+        Disposition::Retry | Disposition::DecideAgain => try_later(shared, claim, &fault).await,
+        // Only the source can make a job pointless; what is missing at the target is there to be brought.
+        Disposition::Drop if fault.side == Side::Source => match confirmed_gone(shared, claim.job()).await {
+            Ok(finish) => settle(shared, claim, finish).await,
+            Err(Stop::Fault(fault)) => try_later(shared, claim, &fault).await,
+            Err(Stop::Interrupted) => Ok(()),
+        },
+        Disposition::Drop => try_later(shared, claim, &fault).await,
         Disposition::ParkGroup | Disposition::ParkAlone => {
+            let job = claim.job();
             tracing::warn!(key = %job.key, version = %job.version, kind = fault.kind.name(), %fault, "parked");
-            shared.ledger.park(claim, &fault, now).await
+            shared.ledger.park(claim, &fault, shared.now()).await
         }
         Disposition::Halt => Err(fault),
     }
+}
+
+async fn try_later<W: World>(shared: &Shared<W>, claim: Claim, fault: &Fault) -> Result<(), Fault> {
+    let (job, now) = (claim.job(), shared.now());
+    let wait = shared.settings.retry.wait(fault.kind, claim.attempts(), chance());
+    tracing::info!(key = %job.key, version = %job.version, %fault, wait_ms = wait.as_millis(), "will try again");
+    shared.ledger.defer(claim, now.plus(wait), fault, now).await
+}
+
+async fn confirmed_gone<W: World>(shared: &Shared<W>, job: &Job) -> Result<Finish, Stop> {
+    let pick = exactly(shared.source_versioning().await?, job);
+    examine::gone(shared, job, &pick).await
 }
 
 /// Dice for the jitter, from the one source of chance that the standard library has.

@@ -303,7 +303,7 @@ impl KeptFault {
 
 impl fmt::Display for KeptFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "could not {} at the {}: ", self.during, self.side.name())?;
+        write!(f, "could not {} {}: ", self.during, self.side.place())?;
         if let Some(code) = &self.code {
             write!(f, "{code}: ")?;
         } else if let Some(status) = self.status {

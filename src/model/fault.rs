@@ -165,7 +165,10 @@ impl Fault {
 
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "could not {} at the {}: ", self.during, self.side.name())?;
+        match self.side {
+            Side::Local => write!(f, "could not {} on this machine: ", self.during)?,
+            side => write!(f, "could not {} at the {}: ", self.during, side.name())?,
+        }
         if let Some(code) = &self.code {
             write!(f, "{code}: ")?;
         } else if let Some(status) = self.status {

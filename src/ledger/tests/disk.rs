@@ -76,5 +76,5 @@ fn a_place_that_cannot_be_a_ledger_is_refused() {
     let file = root.path().join("file");
     std::fs::write(&file, "x").unwrap();
     let refused = Ledger::open(&file).unwrap_err();
-    assert!(refused.to_string().contains("could not open the ledger at the local"), "{refused}");
+    assert!(refused.to_string().contains("could not open the ledger on this machine"), "{refused}");
 }

@@ -12,6 +12,7 @@ use crate::plan::retry;
 use crate::plan::route::{self, Choice, History, Rule};
 use crate::ports::{Condition, ObjectStore, Pick, UploadRef, World, Written};
 
+use super::follow::Following;
 use super::transfer::{Carried, Judging, Landed};
 use super::verify::Verdict;
 use super::{Shared, TargetSettings, examine, follow};
@@ -24,15 +25,23 @@ const ROUNDS: usize = 6;
 pub(super) struct Finish {
     pub(super) outcome: Outcome,
     pub(super) applied: Option<Applied>,
-    pub(super) replica: Option<Replica>,
+    pub(super) replicas: Vec<Replica>,
     pub(super) bytes: u64,
     pub(super) verdict: Verdict,
 }
 
 impl Finish {
+    /// This write and then one on top of it, as one: what neither could prove stays unproved.
+    pub(super) fn and(self, later: Self) -> Self {
+        let mut replicas = self.replicas;
+        replicas.extend(later.replicas);
+        let verdict = if later.verdict == Verdict::Exact { self.verdict } else { later.verdict };
+        Self { bytes: self.bytes.saturating_add(later.bytes), replicas, verdict, ..later }
+    }
+
     /// Nothing had to be written.
     pub(super) fn without_write(outcome: Outcome) -> Self {
-        Self { outcome, applied: None, replica: None, bytes: 0, verdict: Verdict::Exact }
+        Self { outcome, applied: None, replicas: Vec::new(), bytes: 0, verdict: Verdict::Exact }
     }
 }
 
@@ -114,7 +123,7 @@ async fn settle<W: World>(shared: &Shared<W>, claim: Claim, finish: Finish) -> R
     let settlement = Settlement {
         outcome: finish.outcome,
         applied: finish.applied,
-        replica: finish.replica,
+        replicas: finish.replicas,
         bytes,
         provable: finish.verdict == Verdict::Exact,
         now,
@@ -220,7 +229,7 @@ async fn attempt<W: World>(shared: &Arc<Shared<W>>, claim: &Claim, behind: Behin
     match job.kind {
         ChangeKind::Write | ChangeKind::Restored => bring(shared, &at, behind.any).await,
         ChangeKind::DeleteMarker => bring_marker(shared, &at).await,
-        ChangeKind::Attributes => follow::follow(shared, &at).await,
+        ChangeKind::Attributes => follow::follow(shared, &at, Following::Change).await,
     }
 }
 
@@ -293,8 +302,10 @@ async fn bring<W: World>(shared: &Arc<Shared<W>>, at: &At<'_, W>, newer_waiting:
         return Ok(Finish::without_write(Outcome::AlreadyEqual));
     }
     let finish = bring_bytes(shared, at, opening).await?;
-    if finish.outcome == Outcome::AlreadyEqual && may_be_unfinished(at) {
-        let followed = follow::follow(shared, at).await?;
+    if finish.outcome == Outcome::AlreadyEqual
+        && let Some(following) = unfinished(at)
+    {
+        let followed = follow::follow(shared, at, following).await?;
         if followed.outcome == Outcome::Replicated {
             return Ok(Finish { outcome: Outcome::Replicated, ..finish });
         }
@@ -302,11 +313,14 @@ async fn bring<W: World>(shared: &Arc<Shared<W>>, at: &At<'_, W>, newer_waiting:
     Ok(finish)
 }
 
-/// Whether an earlier attempt may have made the object visible and then broken off before its ACL, or the tags that a
-/// store lost, were brought.
-fn may_be_unfinished<W: World>(at: &At<'_, W>) -> bool {
-    let in_parts = at.job().etag.as_ref().is_none_or(|etag| etag.parts().is_some());
-    at.rule.acl || in_parts || at.claim.attempts() > 0
+/// What an earlier attempt may have left to do, if it made the object visible and then broke off before its ACL, or the
+/// tags that a store lost, were brought. An event without an ETag does not tell of parts: the object does.
+fn unfinished<W: World>(at: &At<'_, W>) -> Option<Following> {
+    if at.rule.acl || at.claim.attempts() > 0 {
+        return Some(Following::Change);
+    }
+    let may_have_parts = at.job().etag.as_ref().is_none_or(|etag| etag.parts().is_some());
+    may_have_parts.then_some(Following::LostWithParts)
 }
 
 /// Brings the version itself, if the target does not have it.
@@ -447,7 +461,7 @@ pub(super) fn landed_finish<W: World>(shared: &Shared<W>, at: &At<'_, W>, landed
     shared.note_landed(at, &landed);
     Finish {
         outcome: Outcome::Replicated,
-        replica: landed.replica(),
+        replicas: landed.replica().into_iter().collect(),
         bytes: landed.head.size,
         verdict: landed.verdict,
         applied: Some(applied),

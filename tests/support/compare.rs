@@ -20,6 +20,10 @@ use super::servers::Server;
 /// The stamp's own metadata (DESIGN 3.1), which the source does not have.
 const STAMP: [&str; 4] = ["repl-source-version", "repl-source-etag", "repl-source-modified", "repl-origin"];
 
+/// What a store may keep of an object's bytes.
+const CHECKSUMS: [&str; 5] =
+    ["checksum CRC32", "checksum CRC32C", "checksum CRC64NVME", "checksum SHA1", "checksum SHA256"];
+
 /// One line of a version listing; within a key the newest comes first.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Version {
@@ -252,7 +256,7 @@ impl Look {
             self.attributes.keys().chain(target.attributes.keys().filter(|n| !self.attributes.contains_key(*n)));
         for name in names {
             let (want, got) = (self.attributes.get(name), target.attributes.get(name));
-            if want != got {
+            if want != got && !self.is_gained(name, target) {
                 lines.push(format!("{name} is {want:?} at the source, {got:?} at the target"));
             }
         }
@@ -268,6 +272,15 @@ impl Look {
             }
         }
         lines
+    }
+
+    /// Whether the target only tells more than a source that stores no checksum, or does not tell its type. S3 itself
+    /// adds one to every object; these servers do not.
+    fn is_gained(&self, name: &str, target: &Self) -> bool {
+        if name == "checksum type" {
+            return !(self.attributes.contains_key(name) && target.attributes.contains_key(name));
+        }
+        name.starts_with("checksum ") && !self.attributes.keys().any(|other| CHECKSUMS.contains(&other.as_str()))
     }
 
     /// The number of parts always compares; the ETag itself only where neither side is under KMS.

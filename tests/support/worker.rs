@@ -43,6 +43,11 @@ pub(crate) async fn run_repl(pair: &Pair, args: &[&str], patience: Duration) -> 
     worker.end(patience).await
 }
 
+/// Works off what the queue holds, and ends once there has been nothing to do for a second.
+pub(crate) async fn catch_up(pair: &Pair) -> Output {
+    run_repl(pair, &["run", "--until-idle=1s", "--json"], Duration::from_secs(120)).await
+}
+
 /// Starts `repl ARGS --config …`; it is killed when the worker is dropped.
 pub(crate) fn spawn_repl(pair: &Pair, args: &[&str]) -> Worker {
     let said = [pair.directory.path().join("stdout"), pair.directory.path().join("stderr")];

@@ -20,7 +20,7 @@ use support::objects::{Multipart, bytes};
 use support::pair::{Bucket, Pair, Setup};
 use support::proxy::{Act, Proxy, Rule, Seen};
 use support::servers::Server;
-use support::worker::{catch_up, eventually, spawn_repl};
+use support::worker::{catch_up, eventually, spawn_hardy_repl, spawn_repl};
 
 const MIB: usize = 1 << 20;
 /// More than any of these waits can need.
@@ -124,6 +124,7 @@ fn dice(limit: u64) -> u64 {
 #[tokio::test]
 async fn kills_at_random_moments_lose_nothing_and_double_nothing() {
     let pair = Setup::on(Server::Ministack, Server::Ministack).build().await;
+    pair.hide_briefly().await;
     for round in 0..5 {
         for number in 0..200 {
             pair.source.put(&format!("{round}/{number}"), bytes(round * 1000 + number, 500)).await;
@@ -206,4 +207,32 @@ async fn without_a_ledger_nothing_is_acknowledged() {
     let output = catch_up(&pair).await.expect_code(3);
     assert!(!output.stderr.is_empty());
     assert_eq!((pair.queue_depth().await, list(&pair.target).await.len()), (waiting, 0));
+}
+
+/// P1: the disk is full in the middle of the work. The worker stops with 3, and whatever it has not written down is
+/// still in the queue: the next start, with room again, brings everything.
+#[tokio::test]
+async fn a_full_disk_stops_the_worker_and_loses_nothing() {
+    let pair = Setup::on(Server::Ministack, Server::Ministack).build().await;
+    pair.hide_briefly().await;
+    // So that the ledger's log is longer than what the limit leaves to the other files.
+    for number in 0..60 {
+        pair.source.put(&format!("first/{number}"), "1").await;
+    }
+    catch_up(&pair).await.expect_code(0);
+    let mut worker = spawn_hardy_repl(&pair, &["run"]);
+    pair.source.put("second", "2").await;
+    eventually("it works", PATIENCE, async || list(&pair.target).await.len() == 61 && pair.queue_depth().await == 0)
+        .await;
+
+    worker.fill_its_disk().await;
+    for number in 0..30 {
+        pair.source.put(&format!("late/{number}"), bytes(number, 300)).await;
+    }
+    let output = worker.end(PATIENCE).await.expect_code(3);
+    assert!(output.stderr.contains("nothing was acknowledged since"), "{}", output.stderr);
+    assert_eq!(pair.queue_depth().await, 30, "no message was deleted whose work is on no disk");
+    catch_up(&pair).await.expect_code(0);
+    assert_eq!(compare(&pair).await, nothing());
+    ledger_is_empty(&pair).await;
 }

@@ -139,6 +139,8 @@ pub enum Payload {
         stream: ByteStream,
         /// Their total length in bytes.
         length: u64,
+        /// MD5 of all of them in base64, where it is known beforehand: the store refuses other bytes as `Corrupt`.
+        md5: Option<String>,
     },
 }
 

@@ -265,8 +265,11 @@ async fn conditions_that_do_not_hold_are_raced() {
 #[tokio::test]
 async fn a_put_says_its_length_and_is_not_chunked() {
     let server = Scripted::new(&[answer("200 OK", "ETag: \"e\"\r\nx-amz-version-id: v9\r\n", "")]).await;
-    let pieces =
-        Payload::Piped { stream: repl::ports::ByteStream::new(Once(Some(Bytes::from_static(b"hello")))), length: 5 };
+    let pieces = Payload::Piped {
+        stream: repl::ports::ByteStream::new(Once(Some(Bytes::from_static(b"hello")))),
+        length: 5,
+        md5: None,
+    };
     let written = server.bucket.put(&object(), pieces, None, &Condition::Absent).await.unwrap();
     assert_eq!(written.version, Some(VersionId::new("v9")));
     let asked = server.asked().remove(0);

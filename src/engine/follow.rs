@@ -100,7 +100,7 @@ async fn follow_lock<W: World>(
 }
 
 /// What must be set at the replica: a retention that has passed is not brought, as S3 refuses its date.
-fn lock_change(source: &Lock, replica: &Lock, now: Timestamp) -> Lock {
+pub(super) fn lock_change(source: &Lock, replica: &Lock, now: Timestamp) -> Lock {
     let mut change = Lock::default();
     let current = source.retain_until.is_some_and(|until| until > now);
     if current && (source.mode != replica.mode || !same_instant(source.retain_until, replica.retain_until)) {

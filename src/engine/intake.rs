@@ -13,12 +13,12 @@ use super::{Ack, Phase, Shared};
 
 /// Between tries while the queue cannot be reached.
 const QUEUE_RETRY: Duration = Duration::from_secs(5);
+/// How long a receive that is under way when the engine stops may still bring its answer. The queue does not notice at
+/// once that nobody listens any more: what it hands out then is hidden for nothing until its visibility ends.
+const LAST_ANSWER: Duration = Duration::from_secs(2);
 /// With `Ack::Settled`: messages are hidden for this long from now, over and over.
 const HIDDEN_FOR: Duration = Duration::from_secs(120);
 const EXTEND_EVERY: Duration = Duration::from_secs(20);
-/// How long a receive may still answer when the engine drains: a poll that is broken off may be handed messages all
-/// the same, and those stay hidden from everybody until their visibility ends.
-const LAST_ANSWER: Duration = Duration::from_secs(2);
 /// How often a delete that the queue refused is tried again before the message is left to come back.
 const DELETE_TRIES: usize = 3;
 
@@ -29,18 +29,16 @@ pub(super) async fn receive<W: World>(shared: Arc<Shared<W>>) -> Result<(), Faul
     let Some(queue) = shared.world.queue() else { return Ok(()) };
     let mut phase = shared.phase.clone();
     while shared.phase() == Phase::Run {
-        let mut poll = std::pin::pin!(queue.receive(shared.settings.long_poll));
+        let mut receiving = std::pin::pin!(queue.receive(shared.settings.long_poll));
         let received = tokio::select! {
-            received = &mut poll => Some(received),
+            received = &mut receiving => Some(received),
             _ = phase.wait_for(|phase| *phase != Phase::Run) => None,
         };
-        let received = match received {
-            Some(received) => received,
-            None => tokio::select! {
-                received = &mut poll => received,
-                () = tokio::time::sleep(LAST_ANSWER) => return Ok(()),
-                _ = phase.wait_for(|phase| *phase == Phase::Halt) => return Ok(()),
-            },
+        let Some(received) = received else {
+            if let Ok(Ok(late)) = tokio::time::timeout(LAST_ANSWER, receiving).await {
+                give_back(queue, late).await;
+            }
+            return Ok(());
         };
         match received {
             Ok(deliveries) => {
@@ -57,6 +55,16 @@ pub(super) async fn receive<W: World>(shared: Arc<Shared<W>>) -> Result<(), Faul
         }
     }
     Ok(())
+}
+
+/// Makes messages that came too late visible again at once: nobody here takes them in any more.
+async fn give_back<Q: ChangeQueue>(queue: &Q, late: Vec<Delivery<Q::Receipt>>) {
+    let receipts: Vec<_> = late.into_iter().map(|delivery| delivery.receipt).collect();
+    if !receipts.is_empty()
+        && let Err(fault) = queue.extend(receipts, Duration::ZERO).await
+    {
+        tracing::info!(%fault, "messages could not be given back; they come again when their visibility ends");
+    }
 }
 
 /// Admits a batch and acknowledges it.

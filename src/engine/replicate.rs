@@ -156,7 +156,8 @@ async fn end_orphan<W: World>(shared: &Shared<W>, claim: &Claim) -> Result<(), F
 async fn handle<W: World>(shared: &Shared<W>, claim: Claim, fault: Fault) -> Result<(), Fault> {
     shared.pulse.fault(&fault);
     let mut disposition = fault.kind.disposition();
-    if fault.kind == FaultKind::Corrupt && claim.attempts() + 1 >= retry::CORRUPT_TRIES {
+    let again = claim.last_fault() == Some(FaultKind::Corrupt);
+    if fault.kind == FaultKind::Corrupt && again && claim.attempts() + 1 >= retry::CORRUPT_TRIES {
         disposition = Disposition::ParkAlone;
     }
     match disposition {

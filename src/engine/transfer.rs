@@ -317,7 +317,7 @@ impl<W: World> Shared<W> {
         } else {
             let (stream, hashed) = self.tap(body, &expected, head.size);
             self.budget.request().await;
-            let payload = Payload::Piped { stream, length: head.size };
+            let payload = Payload::Piped { stream, length: head.size, md5: expected.md5_base64() };
             let written = at.store.put(&object, payload, expected.checksum.as_ref(), condition).await;
             match (written, hashed.await) {
                 (written, Ok(Ok(hashed))) => (written, hashed),

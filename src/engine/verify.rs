@@ -15,7 +15,7 @@ use crate::ports::{ByteStream, ObjectStore, Pick, Sealing, World, Written};
 
 use super::Shared;
 use super::budget::Budget;
-use super::digest::{Hashed, Hasher, WithMd5};
+use super::digest::{self, Hashed, Hasher, WithMd5};
 use super::replicate::At;
 
 /// Whether equality was proved.
@@ -135,6 +135,11 @@ impl Expected {
     /// Of a part whose MD5 is wanted to compose an ETag.
     pub(super) fn part_with_md5(algorithm: Algorithm) -> Self {
         Self { md5: Some(String::new()), ..Self::part(algorithm) }
+    }
+
+    /// The MD5 that the bytes must have, as a request spells it, where the source's ETag tells it.
+    pub(super) fn md5_base64(&self) -> Option<String> {
+        self.md5.as_deref().and_then(digest::base64_of_hex)
     }
 
     pub(super) fn hasher(&self) -> Hasher {

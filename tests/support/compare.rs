@@ -25,6 +25,9 @@ const STAMP: [&str; 4] = ["repl-source-version", "repl-source-etag", "repl-sourc
 pub(crate) const MARKER: &str = "†";
 /// Versions compared at once.
 const AT_ONCE: usize = 16;
+/// What a store may keep of an object's bytes.
+const CHECKSUMS: [&str; 5] =
+    ["checksum CRC32", "checksum CRC32C", "checksum CRC64NVME", "checksum SHA1", "checksum SHA256"];
 
 /// One line of a version listing; within a key the newest comes first.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -292,13 +295,11 @@ impl Look {
         let mut lines = Vec::new();
         let names =
             self.attributes.keys().chain(target.attributes.keys().filter(|n| !self.attributes.contains_key(*n)));
-        // Where the source tells none, one made on the way is a gain and no difference.
-        let unchecked = !self.attributes.keys().any(|name| name.starts_with("checksum"));
         // Of one and the same checksum, different servers tell different types, or none.
         let untold = |name: &str| name == "checksum type" && self.server != target.server;
-        for name in names.filter(|name| !(unchecked && name.starts_with("checksum") || untold(name))) {
+        for name in names.filter(|name| !untold(name)) {
             let (want, got) = (self.attributes.get(name), target.attributes.get(name));
-            if want != got {
+            if want != got && !self.is_gained(name, target) {
                 lines.push(format!("{name} is {want:?} at the source, {got:?} at the target"));
             }
         }
@@ -314,6 +315,15 @@ impl Look {
             }
         }
         lines
+    }
+
+    /// Whether the target only tells more than a source that stores no checksum, or does not tell its type. S3 itself
+    /// adds one to every object; these servers do not.
+    fn is_gained(&self, name: &str, target: &Self) -> bool {
+        if name == "checksum type" {
+            return !(self.attributes.contains_key(name) && target.attributes.contains_key(name));
+        }
+        name.starts_with("checksum ") && !self.attributes.keys().any(|other| CHECKSUMS.contains(&other.as_str()))
     }
 
     /// The number of parts always compares; the ETag itself only where neither side is under KMS.

@@ -6,6 +6,7 @@ use aws_sdk_s3::types::{
     Tagging,
 };
 
+use super::compare::list;
 use super::pair::{Bucket, Pair};
 use super::servers::Server;
 
@@ -37,13 +38,30 @@ pub(crate) struct Multipart {
     /// ARN of a KMS key.
     pub(crate) key: Option<String>,
     pub(crate) content_type: Option<&'static str>,
+    pub(crate) dress: Dress,
+}
+
+/// Whether an object carries every header that S3 keeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Dress {
+    Plain,
+    /// All of [`Bucket::put_adorned`] but the tags, which ministack loses from multipart uploads.
+    Full,
 }
 
 impl Multipart {
     /// Parts of these lengths and nothing else.
     pub(crate) fn of(parts: &[usize]) -> Self {
         let parts = parts.to_vec();
-        Self { parts, checksum: None, metadata: Vec::new(), tags: None, key: None, content_type: None }
+        Self {
+            parts,
+            checksum: None,
+            metadata: Vec::new(),
+            tags: None,
+            key: None,
+            content_type: None,
+            dress: Dress::Plain,
+        }
     }
 }
 
@@ -131,13 +149,27 @@ impl Bucket {
         for (name, value) in &how.metadata {
             request = request.metadata(*name, *value);
         }
+        if how.dress == Dress::Full {
+            request = request
+                .content_type("text/x-adorned; charset=utf-8")
+                .content_encoding("identity")
+                .content_language("en-GB, cy")
+                .content_disposition("attachment; filename=\"a b.txt\"")
+                .cache_control("max-age=60, private")
+                .expires(DateTime::from_secs(2_016_806_400))
+                .metadata("x-long", "v".repeat(500))
+                .storage_class(StorageClass::StandardIa);
+        }
         if let Some((algorithm, kind)) = how.checksum.clone() {
             request = request.checksum_algorithm(algorithm).checksum_type(kind);
         }
         if let Some(arn) = &how.key {
             request = request.server_side_encryption(ServerSideEncryption::AwsKms).ssekms_key_id(arn);
         }
-        let request = request.set_tagging(how.tags.clone()).set_content_type(how.content_type.map(str::to_owned));
+        if let Some(kind) = how.content_type {
+            request = request.content_type(kind);
+        }
+        let request = request.set_tagging(how.tags.clone());
         request.send().await.unwrap().upload_id.unwrap()
     }
 
@@ -167,6 +199,17 @@ impl Bucket {
 }
 
 impl Pair {
+    /// Announces every version of the source, oldest first, where its server announces nothing by itself.
+    pub(crate) async fn announce(&self) {
+        if self.source.server != Server::Seaweedfs {
+            return;
+        }
+        for version in list(&self.source).await.iter().rev() {
+            let name = if version.marker { "ObjectRemoved:DeleteMarkerCreated" } else { "ObjectCreated:Put" };
+            self.put_event(name, &version.key, Some(&version.id)).await;
+        }
+    }
+
     /// Writes objects of every kind under a prefix, all changes of one key one after the other.
     pub(crate) async fn write_every_kind(&self, prefix: &str) {
         const MIB: usize = 1 << 20;

@@ -293,6 +293,13 @@ impl Pair {
         self.put_message(&event(&self.source, name, key, version)).await;
     }
 
+    /// Shortens for how long a message is hidden that was handed to a worker which then died.
+    pub(crate) async fn hide_briefly(&self) {
+        let attribute = (QueueAttributeName::VisibilityTimeout, "5");
+        let request = self.sqs.set_queue_attributes().queue_url(&self.queue_url);
+        request.attributes(attribute.0, attribute.1).send().await.unwrap();
+    }
+
     /// How many messages the queue holds, waiting and in flight.
     pub(crate) async fn queue_depth(&self) -> u64 {
         queue_depth(&self.sqs, &self.queue_url).await

@@ -60,15 +60,15 @@ impl Guide {
         (later && text.len() <= MAX_KEY_BYTES).then(|| Key::new(text))
     }
 
-    fn base(&self) -> u128 {
+    fn radix(&self) -> u128 {
         self.alphabet.len() as u128 + 1
     }
 
     fn places(&self) -> usize {
         let mut room = u128::MAX >> 8;
         let mut places = 0;
-        while places < DIGITS && room >= self.base() {
-            room /= self.base();
+        while places < DIGITS && room >= self.radix() {
+            room /= self.radix();
             places += 1;
         }
         places
@@ -81,7 +81,7 @@ impl Guide {
                 None => 0,
                 Some(c) => self.alphabet.partition_point(|known| by_order(self.order, *known, c).is_lt()) + 1,
             };
-            number.checked_mul(self.base())?.checked_add((rank as u128).min(self.base() - 1))
+            number.checked_mul(self.radix())?.checked_add((rank as u128).min(self.radix() - 1))
         })
     }
 
@@ -89,8 +89,8 @@ impl Guide {
         let mut ranks = Vec::new();
         let mut rest = number;
         for _ in 0..self.places() {
-            ranks.push(usize::try_from(rest % self.base()).ok()?);
-            rest /= self.base();
+            ranks.push(usize::try_from(rest % self.radix()).ok()?);
+            rest /= self.radix();
         }
         if rest > 0 {
             return None;

@@ -38,7 +38,7 @@ pub(super) async fn judge<S: ObjectStore>(
     };
     match explain(looker, scope, &pairing, (rule, claiming.iter().any(|rule| rule.delete_markers))).await {
         Ok(finding) => finding,
-        Err(fault) => looker.failed(&pairing, Some(rule), fault),
+        Err(fault) => Some(looker.failed(&pairing, Some(rule), fault)),
     }
 }
 

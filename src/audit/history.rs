@@ -223,7 +223,7 @@ async fn judge<S: ObjectStore>(
     let at = At { looker, scope, key, target_key };
     match at.judge(versions, target.map(|(_, versions)| versions).unwrap_or_default()).await {
         Ok(findings) => findings,
-        Err(fault) => looker.failed(&at.pairing(None, None), None, fault).into_iter().collect(),
+        Err(fault) => vec![looker.failed(&at.pairing(None, None), None, fault)],
     }
 }
 

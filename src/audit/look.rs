@@ -10,7 +10,7 @@ use crate::model::fault::{Fault, FaultKind, Side};
 use crate::model::object::{Found, Head, Key, Tags, TargetId};
 use crate::model::stamp::Stamp;
 use crate::plan::route::{self, Choice, Rule};
-use crate::ports::{ObjectStore, Pick};
+use crate::ports::{ListFrom, ObjectStore, Pick};
 
 /// Bodies compared at once: each holds two connections and a piece of either body.
 pub(super) const BODIES: usize = 4;
@@ -26,6 +26,15 @@ pub(super) struct Pairing {
     pub(super) replica: Option<Seen>,
 }
 
+/// How far listings are believed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Listings {
+    /// A key that is not listed is not there.
+    Proof,
+    /// It is looked for: stores that list by directories were seen to leave keys out between pages (SeaweedFS 4.48).
+    Hint,
+}
+
 /// Looks at objects of one target.
 #[derive(Debug)]
 pub(super) struct Looker<'a, S> {
@@ -33,6 +42,8 @@ pub(super) struct Looker<'a, S> {
     pub(super) source: &'a S,
     pub(super) store: &'a S,
     pub(super) target: &'a TargetId,
+    /// How far this pair's listings are believed.
+    pub(super) listings: Listings,
     pub(super) looks: Semaphore,
     pub(super) bodies: Semaphore,
 }
@@ -40,7 +51,7 @@ pub(super) struct Looker<'a, S> {
 impl<'a, S: ObjectStore> Looker<'a, S> {
     pub(super) fn new(settings: &'a Settings, source: &'a S, store: &'a S, target: &'a TargetId) -> Self {
         let looks = Semaphore::new(settings.looks.max(1));
-        Self { settings, source, store, target, looks, bodies: Semaphore::new(BODIES) }
+        Self { settings, source, store, target, listings: Listings::Proof, looks, bodies: Semaphore::new(BODIES) }
     }
 
     /// A finding on a pairing.
@@ -65,14 +76,11 @@ impl<'a, S: ObjectStore> Looker<'a, S> {
         }
     }
 
-    /// What a failed look means for a pairing; `None` where the object is gone from the source.
-    pub(super) fn failed(&self, pairing: &Pairing, rule: Option<&Rule>, fault: Fault) -> Option<Finding> {
-        if fault.kind == FaultKind::Gone && fault.side == Side::Source {
-            return None;
-        }
+    /// What a failed look means for a pairing.
+    pub(super) fn failed(&self, pairing: &Pairing, rule: Option<&Rule>, fault: Fault) -> Finding {
         let mut finding = self.finding(pairing, rule, Verdict::Unprovable, (fault.kind.name(), fault.to_string()));
         finding.obstacle = is_obstacle(fault.kind).then_some(fault);
-        Some(finding)
+        finding
     }
 
     /// The rule that holds for a source object, asking for its tags where rules need them; `None` where none does.
@@ -93,10 +101,12 @@ impl<'a, S: ObjectStore> Looker<'a, S> {
 
     /// Compares one pairing as closely as is asked; `None` where the source has nothing (any more).
     pub(super) async fn compare(&self, mut pairing: Pairing, rule: &Rule) -> Option<Finding> {
-        match self.compare_heads(&mut pairing, rule).await {
-            Ok(found) => found,
-            Err(fault) => self.failed(&pairing, Some(rule), fault),
+        let mut looked = self.compare_heads(&mut pairing, rule).await;
+        if looked.as_ref().is_err_and(|fault| matches!(fault.kind, FaultKind::Raced | FaultKind::Gone)) {
+            // It changed while it was compared: what it is now is compared.
+            looked = self.compare_heads(&mut pairing, rule).await;
         }
+        looked.unwrap_or_else(|fault| Some(self.failed(&pairing, Some(rule), fault)))
     }
 
     async fn compare_heads(&self, pairing: &mut Pairing, rule: &Rule) -> Result<Option<Finding>, Fault> {
@@ -104,7 +114,14 @@ impl<'a, S: ObjectStore> Looker<'a, S> {
             self.head(self.source, &pairing.key, &pairing.source_pick),
             self.head(self.store, &pairing.target_key, &pairing.target_pick),
         )?;
-        let Found::Object(source) = source else { return Ok(None) };
+        let Found::Object(source) = source else {
+            return if self.is_listed(&pairing.key, &pairing.source_pick).await? {
+                let evidence = "the source lists it, and says that it is not there when it is looked at".to_owned();
+                Ok(Some(self.finding(pairing, Some(rule), Verdict::Unprovable, ("source", evidence))))
+            } else {
+                Ok(None)
+            };
+        };
         pairing.source = Some(Seen::from(&*source));
         let Found::Object(target) = target else {
             let what = if target == Found::DeleteMarker { "a delete marker is current" } else { "nothing is there" };
@@ -127,6 +144,31 @@ impl<'a, S: ObjectStore> Looker<'a, S> {
             }
         };
         Ok(Some(self.finding(pairing, Some(rule), verdict, proof)))
+    }
+
+    /// Whether the source's listing has it, now: a source object is left out only when its listing says so too.
+    async fn is_listed(&self, key: &Key, pick: &Pick) -> Result<bool, Fault> {
+        let _look = self.looks.acquire().await.ok();
+        match pick {
+            Pick::Current => {
+                // Of all keys that begin so, the key itself is the first.
+                let page = patiently(|| self.source.list_objects(key.as_str(), &ListFrom::Start, Some(1))).await?;
+                Ok(page.entries.iter().any(|entry| entry.key == *key))
+            }
+            Pick::Version(version) => {
+                let mut after = None;
+                loop {
+                    let page = patiently(|| self.source.list_versions(key.as_str(), after.clone())).await?;
+                    if page.entries.iter().any(|entry| entry.key == *key && entry.version == *version) {
+                        return Ok(true);
+                    }
+                    after = page.next.filter(|(next, _)| next == key);
+                    if after.is_none() {
+                        return Ok(false);
+                    }
+                }
+            }
+        }
     }
 
     /// What is known of the bytes; reads them where asked.

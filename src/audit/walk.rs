@@ -9,13 +9,13 @@ use futures_util::stream::FuturesOrdered;
 
 use super::compare::{Merge, Pair, Scope, scopes};
 use super::judge::{self, Content};
-use super::look::{Looker, Pairing};
+use super::look::{Listings, Looker, Pairing};
 use super::range::{Hole, Pages, Piece, Ranges, patiently};
 use super::{Finding, Further, Seen, Settings, Told, Verdict, extra, history};
 use crate::model::fault::{Fault, FaultKind, Side};
 use crate::model::object::{Key, KeyOrder, Listed, TargetId};
 use crate::plan::route::{self, Choice};
-use crate::ports::{ListFrom, ObjectPage, ObjectStore as _, Pick, World};
+use crate::ports::{ListFrom, ObjectPage, ObjectStore, Pick, World};
 
 /// Findings under way or waiting for an earlier one, per look at once: what one slow look may hold up.
 const WINDOW: usize = 8;
@@ -33,14 +33,17 @@ pub async fn walk<W: World>(
 ) -> Result<(), Fault> {
     for scope in scopes(&settings.rules, &settings.prefix, settings.only.as_ref()) {
         let Some(store) = world.target(&scope.target) else { continue };
-        let looker = Looker::new(settings, world.source(), store, &scope.target);
+        let mut looker = Looker::new(settings, world.source(), store, &scope.target);
         let sides = Sides::new(world, &scope);
         if settings.versions == Further::Look {
             history::walk(&looker, &scope, &mut tell).await?;
             continue;
         }
         match sides.merge(&scope).await {
-            Ok(merge) => walk_scope(&looker, &scope, merge, &mut tell).await?,
+            Ok((listings, merge)) => {
+                looker.listings = listings;
+                walk_scope(&looker, &scope, merge, &mut tell).await?;
+            }
             Err((side, fault)) => {
                 let hole = Hole { after: None, upto: None, fault };
                 tell(Told::Hole { side, target: scope.target.clone(), hole })?;
@@ -88,11 +91,7 @@ enum Case<'a> {
 }
 
 /// What a pair of listing entries means; `None` where nobody asked.
-fn classify<'a, S: crate::ports::ObjectStore>(
-    looker: &'a Looker<'a, S>,
-    scope: &'a Scope,
-    pair: Pair,
-) -> Option<Case<'a>> {
+fn classify<'a, S: ObjectStore>(looker: &'a Looker<'a, S>, scope: &'a Scope, pair: Pair) -> Option<Case<'a>> {
     let (source, target) = match pair {
         Pair::Hole(..) => return None,
         Pair::Target(target) => {
@@ -113,9 +112,9 @@ fn classify<'a, S: crate::ports::ObjectStore>(
                 return None;
             }
             let pairing = pairing(scope, &source, target.as_ref());
-            let fresh = changed_since(settings, &source, target.as_ref());
+            let doubtful = is_doubtful(looker, &source, target.as_ref());
             match from_listings(settings, &source, target.as_ref()) {
-                Some((verdict, proof)) if !fresh || verdict == Verdict::Identical => {
+                Some((verdict, proof)) if !doubtful || verdict == Verdict::Identical => {
                     Some(Case::Told(Box::new(looker.finding(&pairing, Some(rule), verdict, proof))))
                 }
                 Some(_) | None => Some(Case::Look(Box::pin(looker.compare(pairing, rule)))),
@@ -126,7 +125,7 @@ fn classify<'a, S: crate::ports::ObjectStore>(
 }
 
 /// Compares an object whose rule depends on its tags.
-async fn with_tags<S: crate::ports::ObjectStore>(
+async fn with_tags<S: ObjectStore>(
     looker: &Looker<'_, S>,
     scope: &Scope,
     source: Listed,
@@ -135,11 +134,11 @@ async fn with_tags<S: crate::ports::ObjectStore>(
     let pairing = pairing(scope, &source, target.as_ref());
     let rule = match looker.rule(&source.key, &Pick::Current).await {
         Ok(rule) => rule.filter(|rule| is_asked(looker.settings, scope, rule))?,
-        Err(fault) => return looker.failed(&pairing, None, fault),
+        Err(fault) => return Some(looker.failed(&pairing, None, fault)),
     };
-    let fresh = changed_since(looker.settings, &source, target.as_ref());
+    let doubtful = is_doubtful(looker, &source, target.as_ref());
     match from_listings(looker.settings, &source, target.as_ref()) {
-        Some((verdict, proof)) if !fresh || verdict == Verdict::Identical => {
+        Some((verdict, proof)) if !doubtful || verdict == Verdict::Identical => {
             Some(looker.finding(&pairing, Some(rule), verdict, proof))
         }
         Some(_) | None => looker.compare(pairing, rule).await,
@@ -162,10 +161,12 @@ fn pairing(scope: &Scope, source: &Listed, target: Option<&Listed>) -> Pairing {
     }
 }
 
-/// Two listings are not of one moment: what changed since the comparison began may differ only for that.
-fn changed_since(settings: &Settings, source: &Listed, target: Option<&Listed>) -> bool {
-    let since = settings.started.whole_seconds();
-    [Some(source), target].into_iter().flatten().any(|entry| entry.modified.whole_seconds() >= since)
+/// Whether a difference of listings must be looked at before it is believed. Two listings are not of one moment: what
+/// changed since the comparison began may differ only for that.
+fn is_doubtful<S: ObjectStore>(looker: &Looker<'_, S>, source: &Listed, target: Option<&Listed>) -> bool {
+    let since = looker.settings.started.whole_seconds();
+    let changed = [Some(source), target].into_iter().flatten().any(|entry| entry.modified.whole_seconds() >= since);
+    changed || (target.is_none() && looker.listings == Listings::Hint)
 }
 
 /// The verdict, where the listings alone tell it.
@@ -241,14 +242,16 @@ impl<W: World> Sides<W> {
     }
 
     /// Both listings in one order.
-    async fn merge(&self, scope: &Scope) -> Result<Merge<Bucket<W>>, (Side, Fault)> {
+    async fn merge(&self, scope: &Scope) -> Result<(Listings, Merge<Bucket<W>>), (Side, Fault)> {
         let (one, other) = tokio::join!(self.source.order(), self.target.order());
         let one = one.map_err(|fault| (Side::Source, fault))?;
         let other = other.map_err(|fault| (Side::Target, fault))?;
         let order = if one == other { one } else { KeyOrder::Bytes };
         let source = in_order(&self.source, one, order).await.map_err(|fault| (Side::Source, fault))?;
         let target = in_order(&self.target, other, order).await.map_err(|fault| (Side::Target, fault))?;
-        Ok(Merge::new(scope.clone(), order, source, target))
+        let believed = one == KeyOrder::Bytes && other == KeyOrder::Bytes;
+        let listings = if believed { Listings::Proof } else { Listings::Hint };
+        Ok((listings, Merge::new(scope.clone(), order, source, target)))
     }
 }
 

@@ -11,6 +11,7 @@ use aws_smithy_types::date_time::Format;
 use serde_json::Value;
 use support::objects::{Multipart, bytes};
 use support::pair::{Bucket, Pair, Setup};
+use support::proxy::{Act, Proxy, Rule};
 use support::servers::Server;
 use support::worker::{Output, run_repl};
 
@@ -323,4 +324,69 @@ async fn a_side_that_cannot_be_listed_is_named_and_the_exit_code_is_3() {
     assert_eq!((output.json()["incomplete"].clone(), count(&output, "failed_ranges")), (Value::Bool(true), 1));
     run_repl(&pair, &["verify", "--rule", "none"], PATIENCE).await.expect_code(2);
     run_repl(&pair, &["verify", "--sample", "0%"], PATIENCE).await.expect_code(2);
+}
+
+/// Listings and looks that fail for a while are waited for; a page that never comes leaves a named hole, the rest is
+/// compared all the same.
+#[tokio::test]
+async fn a_failed_range_is_named_and_the_rest_is_compared() {
+    let proxy = Proxy::before(&Server::Ministack.access().endpoint);
+    let mut setup = Setup::on(Server::Ministack, Server::Ministack);
+    setup.target_endpoint = Some(proxy.endpoint());
+    let pair = setup.build().await;
+    let mut writers = tokio::task::JoinSet::new();
+    for number in 0..1200_u64 {
+        for bucket in [pair.source.clone(), pair.target.clone()] {
+            if writers.len() >= 16 {
+                writers.join_next().await;
+            }
+            writers.spawn(async move { bucket.put(&format!("k/{number:06}"), number.to_le_bytes()).await });
+        }
+    }
+    writers.join_all().await;
+    pair.target.delete("k/000003").await;
+    pair.target.delete("k/001199").await;
+    let listing = |seen: &support::proxy::Seen| seen.query.get("list-type").is_some_and(|kind| kind == "2");
+    proxy.add(Rule::when(listing, Act::error(503, "SlowDown")).times(2));
+    let (output, found) = verify(&pair, &[]).await;
+    let both = named(&[("k/000003", "missing by listing"), ("k/001199", "missing by listing")]);
+    assert_eq!((output.code, found), (Some(1), both), "{output:?}");
+    assert!(proxy.count(|seen| listing(seen) && seen.status == Some(503)) >= 2);
+
+    let later = move |seen: &support::proxy::Seen| {
+        listing(seen) && (seen.asks("continuation-token") || seen.asks("start-after"))
+    };
+    proxy.clear();
+    proxy.add(Rule::when(later, Act::error(403, "AccessDenied")));
+    let (output, found) = verify(&pair, &[]).await;
+    assert_eq!(found, named(&[("k/000003", "missing by listing")]), "what the first page proves: {output:?}");
+    assert_eq!(output.code, Some(3), "{output:?}");
+    let report = output.json();
+    assert_eq!(report["incomplete"], true);
+    assert!(report["failed"][0].as_str().unwrap().contains("after \"k/"), "{report}");
+    assert!((900..1200).contains(&count(&output, "compared")), "{report}");
+}
+
+/// A body that breaks off is taken up where it broke; the comparison reads each byte once.
+#[tokio::test]
+async fn a_broken_body_is_taken_up_again() {
+    let proxy = Proxy::before(&Server::Seaweedfs.access().endpoint);
+    let mut setup = Setup::on(Server::Seaweedfs, Server::Seaweedfs);
+    setup.target_endpoint = Some(proxy.endpoint());
+    let pair = setup.build().await;
+    let body = bytes(9, 3 << 20);
+    pair.source.put("large", body.clone()).await;
+    let mut other = body.clone();
+    *other.last_mut().unwrap() ^= 1;
+    pair.target.put("large", other).await;
+    proxy.add(
+        Rule::when(|seen| seen.method == "GET" && seen.plain_path().ends_with("/large"), Act::CutResponse(1 << 20))
+            .times(1),
+    );
+    let (output, found) = verify(&pair, &["--deep"]).await;
+    assert_eq!(found, named(&[("large", "different by bytes")]), "{output:?}");
+    let text = std::fs::read_to_string(pair.directory.path().join("report.jsonl")).unwrap();
+    assert!(text.contains(&format!("offset {}", body.len() - 1)), "{text}");
+    let ranged = proxy.count(|seen| seen.method == "GET" && seen.header("range").starts_with("bytes="));
+    assert!(ranged >= 1, "it went on from where it broke");
 }

@@ -450,6 +450,7 @@ mod tests {
         assert_eq!(verdict(&[Object, Marker, Object], &[Of(0), Replica::Marker, Of(2)]), None);
         assert_eq!(verdict(&[Object, Object], &[Of(1), Of(0), Of(1)]), None, "a late version, inserted");
         assert_eq!(verdict(&[Object, Object], &[Of(1), Of(0)]), Some(Verdict::Different));
+        assert_eq!(verdict(&[Object, Object, Object], &[Of(1), Of(0), Of(2)]), Some(Verdict::Different));
         assert_eq!(verdict(&[Object, Object], &[Of(0), Of(1), Of(0)]), Some(Verdict::Different), "an old one on top");
         assert_eq!(verdict(&[Object, Object], &[Of(0), Of(1), Unknown]), Some(Verdict::Different), "a stranger on top");
         assert_eq!(verdict(&[Object, Marker], &[Of(0)]), Some(Verdict::Missing));

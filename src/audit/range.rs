@@ -96,15 +96,21 @@ impl Range {
         self.upto.as_ref().is_none_or(|upto| order.compare(key.as_str(), upto.as_str()).is_le())
     }
 
-    /// Takes over what a listing told from before this range up to `last`.
-    fn take(&mut self, order: KeyOrder, keys: Vec<Listed>, last: Option<&Key>) {
-        if !keys.is_empty() {
-            self.ready.push_back(keys);
+    /// Takes a page over, as far as it lies in this range.
+    fn take(&mut self, order: KeyOrder, page: ObjectPage) {
+        let mut entries = page.entries;
+        let last = entries.last().map(|entry| entry.key.clone());
+        entries.truncate(entries.partition_point(|entry| self.within(order, &entry.key)));
+        if !entries.is_empty() {
+            self.ready.push_back(entries);
         }
-        match last {
-            Some(last) if self.upto.as_ref().is_none_or(|upto| order.compare(last.as_str(), upto.as_str()).is_lt()) => {
-                self.after = Some(last.clone());
-                self.from = ListFrom::After(last.clone());
+        let beyond =
+            |last: &Key| self.upto.as_ref().is_some_and(|upto| order.compare(last.as_str(), upto.as_str()).is_ge());
+        match page.next {
+            Some(next) if !last.as_ref().is_some_and(beyond) => {
+                self.after = last.or(self.after.take());
+                self.from = next;
+                self.state = State::Idle;
             }
             Some(_) | None => self.state = State::Done,
         }
@@ -238,44 +244,7 @@ impl<P: Pages> Ranges<P> {
             let keys: Vec<&Key> = page.entries.iter().map(|entry| &entry.key).collect();
             range.guide = Guide::of(order, keys.into_iter());
         }
-        self.share_out(at, page);
-    }
-
-    /// Gives a page to its range, and what lies behind it to the ranges there that have not begun.
-    fn share_out(&mut self, at: usize, page: ObjectPage) {
-        let order = self.order;
-        let last = page.entries.last().map(|entry| entry.key.clone());
-        let ends = page.next.is_none();
-        let mut rest = page.entries;
-        for (place, range) in self.row.iter_mut().enumerate().skip(at) {
-            let own = place == at;
-            let begun = !range.untouched || !matches!(range.state, State::Idle);
-            if begun && !own {
-                return;
-            }
-            let keys = rest.partition_point(|entry| range.within(order, &entry.key));
-            let later = rest.split_off(keys);
-            let here = std::mem::replace(&mut rest, later);
-            range.untouched = false;
-            if own {
-                range.state = State::Idle;
-            }
-            match (&page.next, &last) {
-                (None, _) => range.take(order, here, None),
-                (Some(next), Some(last)) => {
-                    range.take(order, here, Some(last));
-                    // The range goes on exactly as the store said; others, and stores that go on from a key, from the key.
-                    if own && matches!(range.state, State::Idle) {
-                        range.from = next.clone();
-                    }
-                }
-                // An empty page that goes on: only the store knows where.
-                (Some(next), None) => range.from = next.clone(),
-            }
-            if rest.is_empty() && !ends {
-                return;
-            }
-        }
+        range.take(order, page);
     }
 
     fn fail_all(&mut self, why: &str) {

@@ -163,10 +163,15 @@ fn flat(count: usize) -> Vec<String> {
 /// The most pages that were under way at once, and how many there were in all.
 async fn width(bucket: &Bucket) -> (usize, usize) {
     let mut ranges = Ranges::new(bucket.clone(), bucket.order);
-    let mut widest = 0;
-    while ranges.next().await.is_some() {
+    let (mut widest, mut told) = (0, Vec::new());
+    while let Some(piece) = ranges.next().await {
         widest = widest.max(ranges.under_way.len());
+        if let Piece::Keys(keys) = piece {
+            told.extend(keys.into_iter().map(|entry| entry.key.as_str().to_owned()));
+        }
     }
+    // Ranges are cut at keys that exist, so that a bound belonging to neither side would show.
+    assert!(told == *bucket.keys, "{} of {} keys", told.len(), bucket.keys.len());
     (widest, bucket.asked.load(Atomic::Relaxed))
 }
 

@@ -343,3 +343,19 @@ pub struct Listed {
     /// Algorithm and kind of the stored checksum, where told: never its value.
     pub checksum: Option<(super::digest::Algorithm, super::digest::ChecksumType)>,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::KeyOrder;
+    use proptest::prelude::*;
+
+    proptest! {
+        /// By directories is by bytes, with `/` before everything.
+        #[test]
+        fn orders_of_keys(one in "[a/.é\\-]{0,6}", other in "[a/.é\\-]{0,6}") {
+            prop_assert_eq!(KeyOrder::Bytes.compare(&one, &other), one.as_bytes().cmp(other.as_bytes()));
+            let ranked = |key: &str| key.replace('/', "\0").into_bytes();
+            prop_assert_eq!(KeyOrder::Paths.compare(&one, &other), ranked(&one).cmp(&ranked(&other)));
+        }
+    }
+}

@@ -42,6 +42,11 @@ impl S3Bucket {
             .send()
             .await
             .map_err(|error| site.explain(&error))?;
+        let answer = exchange.answer(site)?;
+        // The SDK takes a document that breaks off for a short one: a listing would end early without a word.
+        if !answer.body.is_some_and(|body| body.trim_ascii_end().ends_with(b"ListBucketResult>")) {
+            return Err(site.fault(FaultKind::Transient, "the listing could not be read: it ends in the middle"));
+        }
         let encoded = page.encoding_type == Some(EncodingType::Url);
         // S3 may answer 200 with an incomplete document: that passes, so it must not read as a refusal.
         let unreadable = |detail| site.fault(FaultKind::Transient, format!("the listing could not be read: {detail}"));
@@ -54,7 +59,7 @@ impl S3Bucket {
             (Some(true), None, None) => return Err(unreadable("it says that it goes on, but not where".to_owned())),
             (Some(false) | None, _, _) => None,
         };
-        Ok(ObjectPage { entries, next, order: order(&exchange.answer(site)?.headers) })
+        Ok(ObjectPage { entries, next, order: order(&answer.headers) })
     }
 }
 

@@ -51,6 +51,11 @@ pub(super) enum Command {
         after_help = "Examples:\n  repl sync --full                          backfill: every object in scope, with its history where the rule says so\n  repl sync --full --prefix critical/       only keys that begin so\n\nInterrupted at any moment it goes on where it was. With a worker running on the same ledger, the worker does it;\nits live changes go first. Exit: 0 all equal, 1 something failed and is recorded."
     )]
     Sync(Sync),
+    /// Compares both sides, read-only, and says what is missing, different, extra or cannot be proven
+    #[command(
+        after_help = "Examples:\n  repl verify                                by listings, stamps and checksums: no request per object where listings tell\n  repl verify --deep --sample 1%             reads the bytes of one key in a hundred, the same ones for the same --seed\n  repl verify --versions --report audit.jsonl   whole histories; evidence for every difference as JSON lines\n\nNeeds no ledger, and works beside a running worker. \"kept\" counts what is gone at the source and rightly stays at\nthe target. Exit: 0 nothing missing, different or extra (what cannot be proven is counted and printed), 1 something\nis, 3 part of it could not be compared."
+    )]
+    Verify(Verify),
     /// Tells what is going on: from the running worker, or from its ledger
     #[command(after_help = "Examples:\n  repl status\n  repl status --json | jq .pending.oldest_age_seconds")]
     Status(Status),
@@ -86,6 +91,43 @@ pub(super) struct Sync {
 }
 
 #[derive(Debug, clap::Args)]
+pub(super) struct Verify {
+    /// Reads the bytes of both sides and compares them
+    #[arg(long)]
+    pub(super) deep: bool,
+    /// Only that share of the keys, such as 1%
+    #[arg(long, value_name = "PCT", value_parser = percentage)]
+    pub(super) sample: Option<f64>,
+    /// What picks the sample; printed, so that it can be picked again [default: the time]
+    #[arg(long, value_name = "N")]
+    pub(super) seed: Option<u64>,
+    /// Writes the evidence there as JSON lines: one for each object that is not identical
+    #[arg(long, value_name = "FILE")]
+    pub(super) report: Option<PathBuf>,
+    /// Reports identical objects too
+    #[arg(long, requires = "report")]
+    pub(super) report_all: bool,
+    /// Compares headers, user metadata, Object Lock and encryption key too: two HEADs per object
+    #[arg(long)]
+    pub(super) check_metadata: bool,
+    /// Compares tags too: two requests more per object
+    #[arg(long)]
+    pub(super) check_tags: bool,
+    /// Compares every version, in order, where the rule brings all
+    #[arg(long)]
+    pub(super) versions: bool,
+    /// Only keys that begin so
+    #[arg(long, value_name = "P", default_value = "")]
+    pub(super) prefix: String,
+    /// Only this rule
+    #[arg(long, value_name = "ID")]
+    pub(super) rule: Option<String>,
+    /// One JSON object on stdout
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, clap::Args)]
 pub(super) struct Status {
     /// One JSON object on stdout
     #[arg(long)]
@@ -94,4 +136,11 @@ pub(super) struct Status {
 
 fn duration(text: &str) -> Result<Duration, String> {
     units::parse_duration(text)
+}
+
+/// A share from 0 (exclusive) to 1, from a percentage with or without its sign.
+fn percentage(text: &str) -> Result<f64, String> {
+    let share = units::parse_share(&format!("{}%", text.strip_suffix('%').unwrap_or(text)))?;
+    let share = f64::from(share.parts_per_million()) / 1e6;
+    if share > 0.0 { Ok(share) } else { Err("nothing would be compared: give more than 0%".to_owned()) }
 }

@@ -8,6 +8,7 @@ mod run;
 mod socket;
 mod status;
 mod sync;
+mod verify;
 mod worker;
 mod world;
 
@@ -102,6 +103,7 @@ async fn carry_out(args: &Args) -> Result<Exit, Failure> {
     match &args.command {
         Command::Run(run) => run::run(&config, run).await,
         Command::Sync(sync) => sync::sync(&config, sync).await,
+        Command::Verify(verify) => verify::verify(&config, verify).await,
         Command::Status(status) => status::status(&config, status).await,
     }
 }

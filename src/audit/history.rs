@@ -11,7 +11,7 @@ use super::judge::{self, Content};
 use super::look::{Looker, Pairing};
 use super::range::{Hole, patiently};
 use super::walk::is_asked;
-use super::{Finding, Further, Seen, Told, Verdict, extra};
+use super::{Finding, Further, Listener, Seen, Told, Verdict, extra};
 use crate::model::fault::{Fault, FaultKind, Side};
 use crate::model::object::{Found, Key, KeyOrder, Listed, VersionEntry, VersionId};
 use crate::plan::history::{Kind, Replica, oldest_first};
@@ -30,7 +30,7 @@ type Group = (Key, Vec<VersionEntry>);
 pub(super) async fn walk<S: ObjectStore>(
     looker: &Looker<'_, S>,
     scope: &Scope,
-    tell: &mut impl FnMut(Told) -> Result<(), Fault>,
+    listener: &mut impl Listener,
 ) -> Result<(), Fault> {
     let at_target = scope.at_target(&scope.prefix).into_owned();
     let mut merge = Merge {
@@ -47,14 +47,16 @@ pub(super) async fn walk<S: ObjectStore>(
             biased;
             Some(found) = under_way.next(), if !under_way.is_empty() => {
                 let found: Vec<Finding> = found;
-                found.into_iter().try_for_each(|finding| tell(Told::Finding(Box::new(finding))))?;
+                for finding in found {
+                    listener.tell(Told::Finding(Box::new(finding))).await?;
+                }
             }
             next = merge.next(begun.take()), if !ended && under_way.len() < KEYS => match next {
                 Ok(Some((source, target))) => under_way.push_back(judge(looker, scope, source, target)),
                 Ok(None) => ended = true,
                 Err((side, fault, after)) => {
                     ended = true;
-                    tell(Told::Hole { side, target: scope.target.clone(), hole: Hole { after, upto: None, fault } })?;
+                    listener.tell(Told::Hole { side, target: scope.target.clone(), hole: Hole { after, upto: None, fault } }).await?;
                 }
             },
         }

@@ -19,6 +19,8 @@ pub mod sample;
 mod split;
 mod walk;
 
+use std::future::Future;
+
 use crate::model::fault::{Fault, Side};
 use crate::model::object::{ETag, Head, Key, Listed, RuleId, TargetId, Timestamp, VersionEntry, VersionId};
 use crate::plan::route::Rule;
@@ -170,4 +172,16 @@ pub enum Told {
         /// Which keys, and why.
         hole: range::Hole,
     },
+}
+
+/// Who is told. A walk waits for its listener, so that one who admits work can hold it back.
+pub trait Listener: Send {
+    /// Takes one outcome; a fault ends the walk.
+    fn tell(&mut self, told: Told) -> impl Future<Output = Result<(), Fault>> + Send;
+}
+
+impl<F: FnMut(Told) -> Result<(), Fault> + Send> Listener for F {
+    async fn tell(&mut self, told: Told) -> Result<(), Fault> {
+        self(told)
+    }
 }

@@ -11,7 +11,7 @@ use super::compare::{Merge, Pair, Scope, scopes};
 use super::judge::{self, Content};
 use super::look::{Listings, Looker, Pairing};
 use super::range::{Hole, Pages, Piece, Ranges, patiently};
-use super::{Finding, Further, Seen, Settings, Told, Verdict, extra, history};
+use super::{Finding, Further, Listener, Seen, Settings, Told, Verdict, extra, history};
 use crate::model::fault::{Fault, FaultKind, Side};
 use crate::model::object::{Key, KeyOrder, Listed, TargetId};
 use crate::plan::route::{self, Choice};
@@ -25,28 +25,24 @@ const SORTABLE: usize = 400_000;
 pub(super) type Looking<'a> = Pin<Box<dyn Future<Output = Option<Finding>> + Send + 'a>>;
 
 /// Compares everything in scope of the settings and tells each outcome, in key order within each scope. Returns the
-/// fault of `tell`, which ends the walk; every other fault is told.
-pub async fn walk<W: World>(
-    world: &Arc<W>,
-    settings: &Settings,
-    mut tell: impl FnMut(Told) -> Result<(), Fault>,
-) -> Result<(), Fault> {
+/// fault of the listener, which ends the walk; every other fault is told.
+pub async fn walk<W: World>(world: &Arc<W>, settings: &Settings, listener: &mut impl Listener) -> Result<(), Fault> {
     for scope in scopes(&settings.rules, &settings.prefix, settings.only.as_ref()) {
         let Some(store) = world.target(&scope.target) else { continue };
         let mut looker = Looker::new(settings, world.source(), store, &scope.target);
         let sides = Sides::new(world, &scope);
         if settings.versions == Further::Look {
-            history::walk(&looker, &scope, &mut tell).await?;
+            history::walk(&looker, &scope, listener).await?;
             continue;
         }
         match sides.merge(&scope).await {
             Ok((listings, merge)) => {
                 looker.listings = listings;
-                walk_scope(&looker, &scope, merge, &mut tell).await?;
+                walk_scope(&looker, &scope, merge, listener).await?;
             }
             Err((side, fault)) => {
                 let hole = Hole { after: None, upto: None, fault };
-                tell(Told::Hole { side, target: scope.target.clone(), hole })?;
+                listener.tell(Told::Hole { side, target: scope.target.clone(), hole }).await?;
             }
         }
     }
@@ -57,7 +53,7 @@ async fn walk_scope<W: World>(
     looker: &Looker<'_, W::Store>,
     scope: &Scope,
     mut merge: Merge<Bucket<W>>,
-    tell: &mut impl FnMut(Told) -> Result<(), Fault>,
+    listener: &mut impl Listener,
 ) -> Result<(), Fault> {
     let window = looker.settings.looks.saturating_mul(WINDOW).max(1);
     let mut under_way: FuturesOrdered<Looking<'_>> = FuturesOrdered::new();
@@ -67,14 +63,14 @@ async fn walk_scope<W: World>(
             biased;
             Some(found) = under_way.next(), if !under_way.is_empty() => {
                 if let Some(finding) = found {
-                    tell(Told::Finding(Box::new(finding)))?;
+                    listener.tell(Told::Finding(Box::new(finding))).await?;
                 }
             }
             pair = merge.next(), if !ended && under_way.len() < window => match pair {
                 None => ended = true,
-                Some(Pair::Hole(side, hole)) => tell(Told::Hole { side, target: scope.target.clone(), hole })?,
+                Some(Pair::Hole(side, hole)) => listener.tell(Told::Hole { side, target: scope.target.clone(), hole }).await?,
                 Some(pair) => match classify(looker, scope, pair) {
-                    Some(Case::Told(finding)) if under_way.is_empty() => tell(Told::Finding(finding))?,
+                    Some(Case::Told(finding)) if under_way.is_empty() => listener.tell(Told::Finding(finding)).await?,
                     Some(Case::Told(finding)) => under_way.push_back(Box::pin(std::future::ready(Some(*finding)))),
                     Some(Case::Look(looking)) => under_way.push_back(looking),
                     None => {}

@@ -46,9 +46,9 @@ pub(super) enum Command {
         after_help = "Examples:\n  repl run --config /etc/repl/repl.toml\n  repl run --until-idle=5s     from cron: works the queue off, then ends with 0 (1 if something is parked)"
     )]
     Run(Run),
-    /// Replicates what exists already
+    /// Lists both sides and replicates the differences
     #[command(
-        after_help = "Examples:\n  repl sync --full                          backfill: every object in scope, with its history where the rule says so\n  repl sync --full --prefix critical/       only keys that begin so\n\nInterrupted at any moment it goes on where it was. With a worker running on the same ledger, the worker does it;\nits live changes go first. Exit: 0 all equal, 1 something failed and is recorded."
+        after_help = "Examples:\n  repl sync                                 what events missed: current objects that differ\n  repl sync --full                          backfill: every object in scope, with its history where the rule says so\n  repl sync --full --prefix critical/       only keys that begin so\n\nInterrupted at any moment it goes on where it was. With a worker running on the same ledger, the worker does it;\nits live changes go first. Exit: 0 all equal, 1 something failed and is recorded."
     )]
     Sync(Sync),
     /// Compares both sides, read-only, and says what is missing, different, extra or cannot be proven

@@ -39,12 +39,12 @@ pub(super) async fn verify(config: &Config, args: &args::Verify) -> Result<Exit,
     let begun = Instant::now();
     let mut report = begin_report(config, args, &settings)?;
     let tally = Mutex::new(Tally::default());
-    let note = |told: Told| {
+    let mut note = |told: Told| {
         tally.lock().unwrap_or_else(PoisonError::into_inner).count(&told);
         report.as_mut().map_or(Ok(()), |report| report.add(&told))
     };
     let ended = tokio::select! {
-        ended = audit::walk(&world, &settings, note) => ended,
+        ended = audit::walk(&world, &settings, &mut note) => ended,
         () = tell_progress(&tally, begun) => return Ok(Exit::Stopped),
         exit = interrupted() => return exit,
     };

@@ -16,6 +16,7 @@ mod follow;
 mod intake;
 mod keys;
 mod multipart;
+mod reconcile;
 mod replicate;
 pub mod scan;
 mod transfer;

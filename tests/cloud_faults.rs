@@ -381,6 +381,21 @@ async fn an_answer_with_the_wrong_key_is_parked() {
     }
 }
 
+/// P7: an object that lies under the wrong key stays parked, though a probe finds it there.
+#[tokio::test]
+async fn what_lies_under_the_wrong_key_is_not_taken_for_equal() {
+    let (pair, _source, target) = between(on(Server::Ministack).rule("kms_key = \"{target_key}\"")).await;
+    pair.source.put("k", "sealed").await;
+    target.add(Rule::when(|_| true, Act::HideHeaders("x-amz-server-side-encryption")));
+    let mut worker = spawn_repl(&pair, &["run"]);
+    let parked = |text: &str| text.lines().filter(|line| line.contains("kind=\"key-unusable\"")).count();
+    eventually("the probe finds it as before", PATIENCE, async || parked(&worker.stderr()) >= 2).await;
+    settled(&pair).await;
+    assert_eq!(status(&pair).await["failed"], 1);
+    assert_eq!(list(&pair.target).await.len(), 1);
+    worker.terminate(PATIENCE).await.expect_code(0);
+}
+
 /// P9: SSE-C sources and archived ones are parked with that reason; others go on.
 #[tokio::test]
 async fn what_cannot_be_read_is_parked_with_its_reason() {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::ledger::Outcome;
 use crate::model::fault::Fault;
+use crate::model::job::ChangeKind;
 use crate::model::object::{Found, Head, Lock, Timestamp, Versioning};
 use crate::model::stamp::Stamp;
 use crate::ports::{ObjectStore, Pick, World};
@@ -11,6 +12,8 @@ use crate::ports::{ObjectStore, Pick, World};
 use super::Shared;
 use super::examine::{gone, versions_of};
 use super::replicate::{At, Finish, Stop, exactly, recall_stamp};
+use super::transfer::sealing;
+use super::verify::check_sealing;
 
 /// Whose attributes are brought up to date.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +44,10 @@ pub(super) async fn follow<W: World>(
         let reason = "that version is not at the target: it was written before the rule, or is parked".to_owned();
         return Ok(Finish::without_write(Outcome::NotReplicated(reason)));
     };
+    if job.kind != ChangeKind::Attributes && at.claim.attempts() > 0 {
+        // An earlier attempt may have found it under the wrong key: that it is there does not make it right (P7).
+        check_sealing(&sealing(at, &source), &replica.encryption)?;
+    }
     let mut changed = follow_tags(shared, at, &pick, &replica_pick).await?;
     changed |= follow_lock(shared, at, (&source, &replica), &replica_pick).await?;
     if at.rule.acl {

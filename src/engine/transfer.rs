@@ -383,7 +383,7 @@ impl<W: World> Shared<W> {
 
     /// The last steps after a write: the key must be the right one, and the ACL follows where asked.
     pub(super) async fn finish(&self, at: &At<'_, W>, head: Head, sent: Sent) -> Result<Carried, Stop> {
-        check_sealing(&sent.object.sealing, &sent.written)?;
+        check_sealing(&sent.object.sealing, &sent.written.encryption)?;
         if at.rule.acl {
             self.budget.request().await;
             let grants = self.world.source().acl(&at.job().key, &self.pinned(at, &head)).await?;

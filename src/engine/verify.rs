@@ -261,21 +261,18 @@ impl Pieces {
 }
 
 /// P7: what the store says it used must be what the rule says.
-pub(super) fn check_sealing(asked: &Sealing, written: &Written) -> Result<(), Fault> {
-    let right = match (asked, &written.encryption) {
+pub(super) fn check_sealing(asked: &Sealing, used: &Encryption) -> Result<(), Fault> {
+    let right = match (asked, used) {
         (Sealing::BucketDefault, _) => true,
-        (Sealing::Kms(asked), Encryption::Kms(Some(used))) | (Sealing::Dsse(asked), Encryption::Dsse(Some(used))) => {
-            asked == used || asked.ends_with(&format!("/{used}"))
+        (Sealing::Kms(asked), Encryption::Kms(Some(key))) | (Sealing::Dsse(asked), Encryption::Dsse(Some(key))) => {
+            asked == key || asked.ends_with(&format!("/{key}"))
         }
         (Sealing::Kms(_) | Sealing::Dsse(_), _) => false,
     };
     if right {
         return Ok(());
     }
-    let detail = format!(
-        "asked for {asked:?}, the store answered {:?}: check the bucket's encryption settings",
-        written.encryption
-    );
+    let detail = format!("asked for {asked:?}, the store answered {used:?}: check the bucket's encryption settings");
     Err(Fault::new(FaultKind::KeyUnusable, Side::Target, "encrypt under the rule's key", detail))
 }
 

@@ -16,6 +16,9 @@ const QUEUE_RETRY: Duration = Duration::from_secs(5);
 /// With `Ack::Settled`: messages are hidden for this long from now, over and over.
 const HIDDEN_FOR: Duration = Duration::from_secs(120);
 const EXTEND_EVERY: Duration = Duration::from_secs(20);
+/// How long a receive may still answer when the engine drains: a poll that is broken off may be handed messages all
+/// the same, and those stay hidden from everybody until their visibility ends.
+const LAST_ANSWER: Duration = Duration::from_secs(2);
 /// How often a delete that the queue refused is tried again before the message is left to come back.
 const DELETE_TRIES: usize = 3;
 
@@ -26,10 +29,18 @@ pub(super) async fn receive<W: World>(shared: Arc<Shared<W>>) -> Result<(), Faul
     let Some(queue) = shared.world.queue() else { return Ok(()) };
     let mut phase = shared.phase.clone();
     while shared.phase() == Phase::Run {
+        let mut poll = std::pin::pin!(queue.receive(shared.settings.long_poll));
         let received = tokio::select! {
-            received = queue.receive(shared.settings.long_poll) => received,
-            // Messages that a broken-off receive was handed come again when their visibility ends.
-            _ = phase.wait_for(|phase| *phase != Phase::Run) => return Ok(()),
+            received = &mut poll => Some(received),
+            _ = phase.wait_for(|phase| *phase != Phase::Run) => None,
+        };
+        let received = match received {
+            Some(received) => received,
+            None => tokio::select! {
+                received = &mut poll => received,
+                () = tokio::time::sleep(LAST_ANSWER) => return Ok(()),
+                _ = phase.wait_for(|phase| *phase == Phase::Halt) => return Ok(()),
+            },
         };
         match received {
             Ok(deliveries) => {

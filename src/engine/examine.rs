@@ -199,8 +199,10 @@ async fn append<W: World>(
         match step {
             Step::Done(step) => {
                 top = step.applied.as_ref().and_then(|applied| applied.target_etag.clone());
-                let before = finish.take().map_or(0, |finish| finish.bytes);
-                finish = Some(Finish { bytes: before + step.bytes, ..*step });
+                finish = Some(match finish.take() {
+                    Some(before) => before.and(*step),
+                    None => *step,
+                });
             }
             Step::Gone if place == wanted => return Ok(Some(Finish::without_write(Outcome::Gone))),
             Step::Gone => {}

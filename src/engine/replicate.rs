@@ -24,15 +24,23 @@ const ROUNDS: usize = 6;
 pub(super) struct Finish {
     pub(super) outcome: Outcome,
     pub(super) applied: Option<Applied>,
-    pub(super) replica: Option<Replica>,
+    pub(super) replicas: Vec<Replica>,
     pub(super) bytes: u64,
     pub(super) verdict: Verdict,
 }
 
 impl Finish {
+    /// This write and then one on top of it, as one: what neither could prove stays unproved.
+    pub(super) fn and(self, later: Self) -> Self {
+        let mut replicas = self.replicas;
+        replicas.extend(later.replicas);
+        let verdict = if later.verdict == Verdict::Exact { self.verdict } else { later.verdict };
+        Self { bytes: self.bytes.saturating_add(later.bytes), replicas, verdict, ..later }
+    }
+
     /// Nothing had to be written.
     pub(super) fn without_write(outcome: Outcome) -> Self {
-        Self { outcome, applied: None, replica: None, bytes: 0, verdict: Verdict::Exact }
+        Self { outcome, applied: None, replicas: Vec::new(), bytes: 0, verdict: Verdict::Exact }
     }
 }
 
@@ -114,7 +122,7 @@ async fn settle<W: World>(shared: &Shared<W>, claim: Claim, finish: Finish) -> R
     let settlement = Settlement {
         outcome: finish.outcome,
         applied: finish.applied,
-        replica: finish.replica,
+        replicas: finish.replicas,
         bytes,
         provable: finish.verdict == Verdict::Exact,
         now,
@@ -447,7 +455,7 @@ pub(super) fn landed_finish<W: World>(shared: &Shared<W>, at: &At<'_, W>, landed
     shared.note_landed(at, &landed);
     Finish {
         outcome: Outcome::Replicated,
-        replica: landed.replica(),
+        replicas: landed.replica().into_iter().collect(),
         bytes: landed.head.size,
         verdict: landed.verdict,
         applied: Some(applied),

@@ -75,8 +75,8 @@ pub struct Settlement {
     pub outcome: Outcome,
     /// What is at the target now.
     pub applied: Option<Applied>,
-    /// The mapping of a replica that carries no stamp.
-    pub replica: Option<Replica>,
+    /// The mappings of replicas that carry no stamp: several where a late version brought its newer siblings.
+    pub replicas: Vec<Replica>,
     /// Bytes of object content brought over.
     pub bytes: u64,
     /// Whether the replica could be compared with its source (P5).

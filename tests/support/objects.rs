@@ -7,6 +7,7 @@ use aws_sdk_s3::types::{
 };
 
 use super::pair::{Bucket, Pair};
+use super::servers::Server;
 
 /// Bytes that look random and are the same for the same seed.
 pub(crate) fn bytes(seed: u64, length: usize) -> Vec<u8> {
@@ -80,6 +81,11 @@ impl Bucket {
     /// Writes a multipart object of the bytes of this seed; its version.
     pub(crate) async fn put_multipart(&self, key: &str, seed: u64, how: &Multipart) -> Option<String> {
         let upload = self.create_upload(key, how).await;
+        self.finish_upload(key, &upload, seed, how).await
+    }
+
+    /// Sends the parts of an upload and completes it; its version.
+    pub(crate) async fn finish_upload(&self, key: &str, upload: &str, seed: u64, how: &Multipart) -> Option<String> {
         let mut parts = Vec::new();
         for (number, length) in (1..).zip(&how.parts) {
             let answer = self
@@ -87,7 +93,7 @@ impl Bucket {
                 .upload_part()
                 .bucket(&self.name)
                 .key(key)
-                .upload_id(&upload)
+                .upload_id(upload)
                 .part_number(number)
                 .set_checksum_algorithm(how.checksum.as_ref().map(|(algorithm, _)| algorithm.clone()))
                 .body(ByteStream::from(bytes(seed.wrapping_add(number.unsigned_abs().into()), *length)))
@@ -110,7 +116,7 @@ impl Bucket {
             .complete_multipart_upload()
             .bucket(&self.name)
             .key(key)
-            .upload_id(&upload)
+            .upload_id(upload)
             .set_checksum_type(how.checksum.as_ref().map(|(_, kind)| kind.clone()))
             .multipart_upload(CompletedMultipartUpload::builder().set_parts(Some(parts)).build())
             .send()
@@ -119,7 +125,8 @@ impl Bucket {
             .version_id
     }
 
-    async fn create_upload(&self, key: &str, how: &Multipart) -> String {
+    /// Initiates an upload; its id.
+    pub(crate) async fn create_upload(&self, key: &str, how: &Multipart) -> String {
         let mut request = self.s3.create_multipart_upload().bucket(&self.name).key(key);
         for (name, value) in &how.metadata {
             request = request.metadata(*name, *value);
@@ -175,7 +182,10 @@ impl Pair {
         source.put(&format!("{prefix}back again"), bytes(5, 10)).await;
         source.delete(&format!("{prefix}back again")).await;
         source.put(&format!("{prefix}back again"), bytes(6, 11)).await;
-        for key in ["sp ace+plus", "per%cent%2B", "ünï/cödé ☃", "q?a=b&c#d", "quote'\"<>\\"] {
+        // SeaweedFS takes a backslash for a slash, and cannot then read back what ends with it.
+        let keeps_all = [self.setup.source, self.setup.target].iter().all(|server| *server != Server::Seaweedfs);
+        let quotes = if keeps_all { "quote'\"<>\\" } else { "quote'\"<>" };
+        for key in ["sp ace+plus", "per%cent%2B", "ünï/cödé ☃", "q?a=b&c#d", quotes] {
             source.put(&format!("{prefix}odd/{key}"), bytes(7, 33)).await;
         }
         let mut adorned = Multipart::of(&[5 * MIB, 6 * MIB, 100]);

@@ -162,3 +162,16 @@ pub(crate) async fn eventually(what: &str, patience: Duration, mut ask: impl Asy
         tokio::time::sleep(LOOK).await;
     }
 }
+
+/// How long a run may take that ends by itself: generous, as the machine may be busy with other things.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Runs the worker until there is nothing left to do, all well; its report.
+pub(crate) async fn work_off(pair: &Pair) -> serde_json::Value {
+    work_off_with(pair, 0).await
+}
+
+/// Runs the worker until there is nothing left to do; its report. Fails if it ends with another exit code.
+pub(crate) async fn work_off_with(pair: &Pair, code: i32) -> serde_json::Value {
+    run_repl(pair, &["run", "--until-idle=1s", "--json"], PATIENCE).await.expect_code(code).json()
+}

@@ -12,8 +12,21 @@ use super::Shared;
 use super::examine::{gone, versions_of};
 use super::replicate::{At, Finish, Stop, exactly, recall_stamp};
 
+/// Whose attributes are brought up to date.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Following {
+    /// Any replica's: they were changed later.
+    Change,
+    /// Only those that a store may have lost while it put parts together.
+    LostWithParts,
+}
+
 /// Brings the attributes of a version's replica up to date.
-pub(super) async fn follow<W: World>(shared: &Arc<Shared<W>>, at: &At<'_, W>) -> Result<Finish, Stop> {
+pub(super) async fn follow<W: World>(
+    shared: &Arc<Shared<W>>,
+    at: &At<'_, W>,
+    following: Following,
+) -> Result<Finish, Stop> {
     let job = at.job();
     let pick = exactly(at.source_versioning, job);
     shared.budget.request().await;
@@ -21,6 +34,9 @@ pub(super) async fn follow<W: World>(shared: &Arc<Shared<W>>, at: &At<'_, W>) ->
         Found::Object(head) => *head,
         Found::DeleteMarker | Found::Missing => return gone(shared, job, &pick).await,
     };
+    if following == Following::LostWithParts && source.etag.parts().is_none() {
+        return Ok(Finish::without_write(Outcome::AlreadyEqual));
+    }
     let Some((replica_pick, replica)) = find_replica(shared, at, &source).await? else {
         let reason = "that version is not at the target: it was written before the rule, or is parked".to_owned();
         return Ok(Finish::without_write(Outcome::NotReplicated(reason)));

@@ -12,6 +12,7 @@ use crate::plan::retry;
 use crate::plan::route::{self, Choice, History, Rule};
 use crate::ports::{Condition, ObjectStore, Pick, UploadRef, World, Written};
 
+use super::follow::Following;
 use super::transfer::{Carried, Judging, Landed};
 use super::verify::Verdict;
 use super::{Shared, TargetSettings, examine, follow};
@@ -228,7 +229,7 @@ async fn attempt<W: World>(shared: &Arc<Shared<W>>, claim: &Claim, behind: Behin
     match job.kind {
         ChangeKind::Write | ChangeKind::Restored => bring(shared, &at, behind.any).await,
         ChangeKind::DeleteMarker => bring_marker(shared, &at).await,
-        ChangeKind::Attributes => follow::follow(shared, &at).await,
+        ChangeKind::Attributes => follow::follow(shared, &at, Following::Change).await,
     }
 }
 
@@ -301,8 +302,10 @@ async fn bring<W: World>(shared: &Arc<Shared<W>>, at: &At<'_, W>, newer_waiting:
         return Ok(Finish::without_write(Outcome::AlreadyEqual));
     }
     let finish = bring_bytes(shared, at, opening).await?;
-    if finish.outcome == Outcome::AlreadyEqual && may_be_unfinished(at) {
-        let followed = follow::follow(shared, at).await?;
+    if finish.outcome == Outcome::AlreadyEqual
+        && let Some(following) = unfinished(at)
+    {
+        let followed = follow::follow(shared, at, following).await?;
         if followed.outcome == Outcome::Replicated {
             return Ok(Finish { outcome: Outcome::Replicated, ..finish });
         }
@@ -310,11 +313,14 @@ async fn bring<W: World>(shared: &Arc<Shared<W>>, at: &At<'_, W>, newer_waiting:
     Ok(finish)
 }
 
-/// Whether an earlier attempt may have made the object visible and then broken off before its ACL, or the tags that a
-/// store lost, were brought.
-fn may_be_unfinished<W: World>(at: &At<'_, W>) -> bool {
-    let in_parts = at.job().etag.as_ref().is_none_or(|etag| etag.parts().is_some());
-    at.rule.acl || in_parts || at.claim.attempts() > 0
+/// What an earlier attempt may have left to do, if it made the object visible and then broke off before its ACL, or the
+/// tags that a store lost, were brought. An event without an ETag does not tell of parts: the object does.
+fn unfinished<W: World>(at: &At<'_, W>) -> Option<Following> {
+    if at.rule.acl || at.claim.attempts() > 0 {
+        return Some(Following::Change);
+    }
+    let may_have_parts = at.job().etag.as_ref().is_none_or(|etag| etag.parts().is_some());
+    may_have_parts.then_some(Following::LostWithParts)
 }
 
 /// Brings the version itself, if the target does not have it.

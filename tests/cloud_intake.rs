@@ -316,7 +316,10 @@ async fn two_thousand_objects_arrive_once() {
     let writes = futures_util::stream::iter(0..KEYS).map(|number| write_mixed(&pair, number));
     let changes: usize = writes.buffer_unordered(WRITERS).collect::<Vec<_>>().await.into_iter().sum();
     let events = pair.take_all_events(changes).await;
-    pair.tell(&events).await;
+    // The changes of one key in one message: told in several, they may be received in disorder, and inserting a late
+    // one writes its newer siblings again (the exception of P2; tests of order look at it).
+    let bodies: Vec<String> = events.chunk_by(|one, other| one.key == other.key).map(in_one_message).collect();
+    pair.post(bodies.iter().map(String::as_str)).await;
     let report = work_off(&pair).await;
     assert_eq!(compare(&pair).await, NOTHING);
     assert_eq!(report["replicated"]["operations"], changes, "{report:#}");

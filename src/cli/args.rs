@@ -73,8 +73,8 @@ pub(super) struct Run {
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Sync {
-    /// Every object in scope of every rule
-    #[arg(long, required = true)]
+    /// Every object in scope of every rule, with its version history where the rule says history = "all"
+    #[arg(long)]
     pub(super) full: bool,
     /// Only this rule
     #[arg(long, value_name = "ID")]

@@ -24,15 +24,6 @@ pub(super) enum Following {
     LostWithParts,
 }
 
-/// Whose attributes are brought up to date.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Following {
-    /// Any replica's: they were changed later.
-    Change,
-    /// Only those that a store may have lost while it put parts together.
-    LostWithParts,
-}
-
 /// Brings the attributes of a version's replica up to date.
 pub(super) async fn follow<W: World>(
     shared: &Arc<Shared<W>>,

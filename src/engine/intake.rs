@@ -29,6 +29,10 @@ pub(super) async fn receive<W: World>(shared: Arc<Shared<W>>) -> Result<(), Faul
     let Some(queue) = shared.world.queue() else { return Ok(()) };
     let mut phase = shared.phase.clone();
     while shared.phase() == Phase::Run {
+        let turn = shared.intake.polling.lock().await;
+        if shared.phase() != Phase::Run {
+            return Ok(());
+        }
         let mut receiving = std::pin::pin!(queue.receive(shared.settings.long_poll));
         let received = tokio::select! {
             received = &mut receiving => Some(received),
@@ -44,7 +48,12 @@ pub(super) async fn receive<W: World>(shared: Arc<Shared<W>>) -> Result<(), Faul
             Ok(deliveries) => {
                 shared.pulse.queue_answered(shared.now(), deliveries.len());
                 if !deliveries.is_empty() {
-                    take_in(&shared, queue, deliveries).await?;
+                    let in_hand = shared.intake.in_hand.read().await;
+                    drop(turn);
+                    let done = take_in(&shared, deliveries).await?;
+                    drop(in_hand);
+                    shared.work.notify_one();
+                    acknowledge(&shared, queue, done).await;
                 }
             }
             Err(fault) => {
@@ -67,12 +76,22 @@ async fn give_back<Q: ChangeQueue>(queue: &Q, late: Vec<Delivery<Q::Receipt>>) {
     }
 }
 
-/// Admits a batch and acknowledges it.
+/// Keeps the queue's own order of batches: one receiver polls at a time, while others admit and acknowledge, and nothing
+/// is claimed while a batch is in hand. Otherwise a key's second version, admitted a moment before its first, would be
+/// written first and then once more behind the late one.
+#[derive(Debug, Default)]
+pub(super) struct Order {
+    /// Held while polling.
+    polling: tokio::sync::Mutex<()>,
+    /// Read by each receiver from receipt to admission; written by the dispatcher for the moment of a claim.
+    pub(super) in_hand: tokio::sync::RwLock<()>,
+}
+
+/// Admits a batch; returns what can be acknowledged now.
 async fn take_in<W: World>(
     shared: &Arc<Shared<W>>,
-    queue: &W::Queue,
     deliveries: Vec<Delivery<Receipt<W>>>,
-) -> Result<(), Fault> {
+) -> Result<Vec<Receipt<W>>, Fault> {
     let mut admission = Admission { now: shared.now(), ..Default::default() };
     // Per delivery: its receipt and how many jobs it led to.
     let mut receipts = Vec::with_capacity(deliveries.len());
@@ -83,7 +102,6 @@ async fn take_in<W: World>(
         receipts.push((receipt, admission.jobs.len() - before));
     }
     let admitted = shared.ledger.admit(admission).await?;
-    shared.work.notify_one();
     let mut ids = admitted.ids.into_iter();
     let mut done = Vec::with_capacity(receipts.len());
     for (receipt, jobs) in receipts {
@@ -94,8 +112,7 @@ async fn take_in<W: World>(
             done.push(receipt);
         }
     }
-    acknowledge(shared, queue, done).await;
-    Ok(())
+    Ok(done)
 }
 
 /// What one message leads to: jobs, reasons why not, or the quarantine.

@@ -132,6 +132,7 @@ struct Shared<W: World> {
     versioning: Mutex<BTreeMap<Option<TargetId>, (tokio::time::Instant, Versioning)>>,
     server_side: Mutex<BTreeMap<TargetId, Proven>>,
     keys: keys::Proofs,
+    intake: intake::Order,
     /// Messages held until their work is settled (`Ack::Settled`).
     held: intake::Held<W>,
 }
@@ -177,6 +178,7 @@ impl<W: World> Engine<W> {
             versioning: Mutex::default(),
             server_side: Mutex::default(),
             keys: keys::Proofs::default(),
+            intake: intake::Order::default(),
             held: intake::Held::default(),
         };
         Self { shared: Arc::new(shared) }

@@ -5,7 +5,7 @@
 //! ```text
 //! main ─▶ cli ─▶ config                          floor 7–5   people, files, signals
 //! engine                                         floor 4      the moving parts
-//! audit   watch   aws                            floor 3      evidence │ what is measured │ adapters
+//! audit   watch   aws                            floor 3      comparison, receipts │ what is measured │ adapters
 //! ledger  plan  ports                            floor 2      durable truth │ pure decisions │ what we ask of the world
 //! model                                          floor 1      words and laws of the domain
 //! ```

@@ -16,7 +16,8 @@ use crate::model::digest::{Algorithm, Checksum, ChecksumType};
 use crate::model::fault::Fault;
 use crate::model::job::Change;
 use crate::model::object::{
-    Attributes, ETag, Encryption, Found, Head, Key, Lock, Tags, Timestamp, VersionEntry, VersionId, Versioning,
+    Attributes, ETag, Encryption, Found, Head, Key, KeyOrder, Listed, Lock, Tags, Timestamp, VersionEntry, VersionId,
+    Versioning,
 };
 
 /// The pieces of a body as they arrive. A truncated or broken body ends in an `Err`, never in a quiet end.
@@ -139,6 +140,8 @@ pub enum Payload {
         stream: ByteStream,
         /// Their total length in bytes.
         length: u64,
+        /// MD5 of all of them in base64, where it is known beforehand: the store refuses other bytes as `Corrupt`.
+        md5: Option<String>,
     },
 }
 
@@ -238,6 +241,28 @@ pub struct VersionPage {
     pub next: Option<(Key, VersionId)>,
 }
 
+/// Where a page of an object listing starts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ListFrom {
+    /// At the first key.
+    Start,
+    /// After this key, whether it exists or not.
+    After(Key),
+    /// Where an earlier page said that it goes on.
+    Token(String),
+}
+
+/// One page of an object listing.
+#[derive(Clone, Debug, Default)]
+pub struct ObjectPage {
+    /// In the listing's own order; a store may return fewer than asked for, even none, and still go on.
+    pub entries: Vec<Listed>,
+    /// Where the next page starts; `None` after the last.
+    pub next: Option<ListFrom>,
+    /// The order of this store's listings.
+    pub order: KeyOrder,
+}
+
 /// One grant of an ACL, as S3's headers spell a grantee (`id="…"`, `uri="…"`, `emailAddress="…"`).
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Grant {
@@ -264,6 +289,14 @@ pub trait ObjectStore: Send + Sync + 'static {
 
     /// The grants of a version's ACL.
     fn acl(&self, key: &Key, pick: &Pick) -> impl Future<Output = Result<Vec<Grant>, Fault>> + Send;
+
+    /// A page of current objects under a prefix: at most `most`, 1,000 where that is `None`.
+    fn list_objects(
+        &self,
+        prefix: &str,
+        from: &ListFrom,
+        most: Option<u16>,
+    ) -> impl Future<Output = Result<ObjectPage, Fault>> + Send;
 
     /// A page of versions and delete markers under a prefix, from `after` (exclusive) or the start, at most 1,000.
     fn list_versions(

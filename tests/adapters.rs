@@ -163,7 +163,7 @@ impl Stream for Given {
 }
 
 fn piped(pieces: Vec<Result<Bytes, Fault>>, length: u64) -> Payload {
-    Payload::Piped { stream: ByteStream::new(Given(pieces.into())), length }
+    Payload::Piped { stream: ByteStream::new(Given(pieces.into())), length, md5: None }
 }
 
 #[tokio::test]

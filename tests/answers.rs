@@ -10,10 +10,12 @@ use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvid
 use bytes::Bytes;
 use repl::aws::s3::S3Bucket;
 use repl::aws::{Clients, Endpoint};
+use repl::model::digest::{Algorithm, ChecksumType};
 use repl::model::fault::{Fault, FaultKind, Side};
-use repl::model::object::{Attributes, ETag, Found, Key, Tags, VersionId};
+use repl::model::object::{Attributes, ETag, Found, Key, KeyOrder, Tags, VersionId};
 use repl::ports::{
-    Completion, Condition, CopySource, Fetched, NewObject, ObjectStore, Part, Payload, Pick, Read, Sealing, UploadRef,
+    Completion, Condition, CopySource, Fetched, ListFrom, NewObject, ObjectStore, Part, Payload, Pick, Read, Sealing,
+    UploadRef,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -219,14 +221,19 @@ async fn a_refused_head_asks_a_get_for_the_reason() {
 
 #[tokio::test]
 async fn delete_markers_are_told_from_nothing() {
-    let look = async |status: &str, headers: &str| {
+    let look = async |status: &str, headers: &str, more: &[String]| {
         let head = format!("HTTP/1.1 {status}\r\nConnection: close\r\n{headers}\r\n");
-        let server = Scripted::new(&[head]).await;
-        server.bucket.head(&Key::new("k"), &Pick::Version(VersionId::new("v"))).await.unwrap()
+        let server = Scripted::new(&[&[head], more].concat()).await;
+        server.bucket.head(&Key::new("k"), &Pick::Version(VersionId::new("v"))).await
     };
-    assert_eq!(look("404 Not Found", "").await, Found::Missing);
-    assert_eq!(look("404 Not Found", "x-amz-delete-marker: true\r\n").await, Found::DeleteMarker);
-    assert_eq!(look("405 Method Not Allowed", "x-amz-delete-marker: true\r\n").await, Found::DeleteMarker);
+    let missing = [error("404 Not Found", "NoSuchKey", "The specified key does not exist.")];
+    assert_eq!(look("404 Not Found", "", &missing).await.unwrap(), Found::Missing);
+    let marked = "x-amz-delete-marker: true\r\n";
+    assert_eq!(look("404 Not Found", marked, &[]).await.unwrap(), Found::DeleteMarker);
+    assert_eq!(look("405 Method Not Allowed", marked, &[]).await.unwrap(), Found::DeleteMarker);
+    // A HEAD cannot tell a missing bucket from a missing key; an object is not gone because its bucket is.
+    let no_bucket = [error("404 Not Found", "NoSuchBucket", "The specified bucket does not exist")];
+    assert_eq!(look("404 Not Found", "", &no_bucket).await.unwrap_err().kind, FaultKind::Refused);
 }
 
 #[tokio::test]
@@ -260,8 +267,11 @@ async fn conditions_that_do_not_hold_are_raced() {
 #[tokio::test]
 async fn a_put_says_its_length_and_is_not_chunked() {
     let server = Scripted::new(&[answer("200 OK", "ETag: \"e\"\r\nx-amz-version-id: v9\r\n", "")]).await;
-    let pieces =
-        Payload::Piped { stream: repl::ports::ByteStream::new(Once(Some(Bytes::from_static(b"hello")))), length: 5 };
+    let pieces = Payload::Piped {
+        stream: repl::ports::ByteStream::new(Once(Some(Bytes::from_static(b"hello")))),
+        length: 5,
+        md5: None,
+    };
     let written = server.bucket.put(&object(), pieces, None, &Condition::Absent).await.unwrap();
     assert_eq!(written.version, Some(VersionId::new("v9")));
     let asked = server.asked().remove(0);
@@ -323,5 +333,54 @@ impl ProvideCredentials for Failing {
     {
         let error = self.0.lock().unwrap().take().unwrap_or_else(|| CredentialsError::not_loaded("asked twice"));
         future::ProvideCredentials::ready(Err(error))
+    }
+}
+
+const LISTING: &str = "<?xml version=\"1.0\"?>\n<ListBucketResult><Name>b</Name><EncodingType>url</EncodingType>\
+    <Contents><Key>a+b%2Bc%25%C3%A9</Key><LastModified>2026-11-21T12:30:29.000Z</LastModified><ETag>&quot;e-2&quot;</ETag>\
+    <ChecksumAlgorithm>CRC64NVME</ChecksumAlgorithm><ChecksumType>FULL_OBJECT</ChecksumType><Size>17</Size>\
+    <StorageClass>GLACIER</StorageClass></Contents>\
+    <IsTruncated>true</IsTruncated></ListBucketResult>";
+
+#[tokio::test]
+async fn a_page_of_objects_is_read_whole() {
+    let empty = "<ListBucketResult><IsTruncated>true</IsTruncated><NextContinuationToken>t</NextContinuationToken></ListBucketResult>";
+    let nowhere = "<ListBucketResult><IsTruncated>true</IsTruncated></ListBucketResult>";
+    let answers = [
+        answer("200 OK", "Server: SeaweedFS 4.48\r\n", LISTING),
+        answer("200 OK", "", empty),
+        answer("200 OK", "", nowhere),
+    ];
+    let scripted = Scripted::new(&answers).await;
+    let page = scripted.bucket.list_objects("a", &ListFrom::After(Key::new("a b")), Some(7)).await.unwrap();
+    let entry = &page.entries[0];
+    assert_eq!((entry.key.as_str(), entry.size, entry.etag.as_str()), ("a b+c%é", 17, "e-2"));
+    assert_eq!(entry.checksum, Some((Algorithm::Crc64Nvme, ChecksumType::FullObject)));
+    assert_eq!(entry.storage_class.as_deref(), Some("GLACIER"));
+    assert_eq!(page.next, Some(ListFrom::After(entry.key.clone())), "no token: it goes on after its last key");
+    assert_eq!(page.order, KeyOrder::Paths);
+    let page = scripted.bucket.list_objects("", &ListFrom::Token("t0".to_owned()), None).await.unwrap();
+    assert_eq!(
+        (page.entries.len(), page.next, page.order),
+        (0, Some(ListFrom::Token("t".to_owned())), KeyOrder::Bytes)
+    );
+    let fault = scripted.bucket.list_objects("", &ListFrom::Start, None).await.unwrap_err();
+    assert_eq!(fault.kind, FaultKind::Transient, "{fault}");
+    let asked = scripted.asked();
+    for part in ["list-type=2", "start-after=a%20b", "max-keys=7", "prefix=a", "encoding-type=url"] {
+        assert!(asked[0].contains(part), "{part}: {}", asked[0]);
+    }
+    assert!(asked[1].contains("continuation-token=t0") && asked[1].contains("max-keys=1000"), "{}", asked[1]);
+}
+
+#[tokio::test]
+async fn a_page_of_objects_that_breaks_off_is_no_short_page() {
+    let end = LISTING.rfind("</ListBucketResult>").unwrap();
+    let cuts: Vec<usize> = (0..end).step_by(23).chain([end]).collect();
+    let answers: Vec<String> = cuts.iter().map(|cut| answer("200 OK", "", &LISTING[..*cut])).collect();
+    let scripted = Scripted::new(&answers).await;
+    for cut in cuts {
+        let fault = scripted.bucket.list_objects("", &ListFrom::Start, None).await.unwrap_err();
+        assert_eq!(fault.kind, FaultKind::Transient, "cut at {cut}: {fault}");
     }
 }

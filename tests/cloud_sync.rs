@@ -120,6 +120,42 @@ async fn a_running_worker_does_the_sync() {
     assert_eq!(compare(&pair).await, Vec::<String>::new());
 }
 
+/// What events missed, and what was damaged, is found and mended; what is equal costs nothing.
+async fn differences_are_mended(server: Server) {
+    let pair = Setup::on(server, server).build().await;
+    for key in 0..20 {
+        pair.source.put(&format!("k{key:02}"), format!("content of {key}")).await;
+    }
+    let differences = async || run_repl(&pair, &["sync", "--json"], PATIENCE).await.expect_code(0);
+    assert_eq!(numbers(&differences().await, &["listed", "copied", "failed"]), [20, 20, 0]);
+    assert_eq!(compare(&pair).await, Vec::<String>::new());
+    assert_eq!(numbers(&differences().await, &["listed", "copied", "already_equal"]), [20, 0, 20]);
+    pair.target.delete("k03").await;
+    pair.target.put("k04", "CONTENT of 4").await;
+    pair.target.put("k05", "short").await;
+    pair.target.put("stranger", "stays").await;
+    assert_eq!(numbers(&differences().await, &["listed", "copied", "failed"]), [21, 3, 0]);
+    for key in ["k03", "k04", "k05"] {
+        let read = async |bucket: &support::pair::Bucket| {
+            let got = bucket.s3.get_object().bucket(&bucket.name).key(key).send().await.unwrap();
+            got.body.collect().await.unwrap().into_bytes()
+        };
+        assert_eq!(read(&pair.source).await, read(&pair.target).await, "{key}");
+    }
+    assert!(list(&pair.target).await.iter().any(|version| version.key == "stranger" && !version.marker));
+    assert_eq!(numbers(&differences().await, &["copied", "failed"]), [0, 0]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn differences_are_mended_on_ministack() {
+    differences_are_mended(Server::Ministack).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn differences_are_mended_on_seaweedfs() {
+    differences_are_mended(Server::Seaweedfs).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_unknown_rule_is_named() {
     let pair = Setup::on(Server::Seaweedfs, Server::Seaweedfs).build().await;

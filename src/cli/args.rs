@@ -46,17 +46,19 @@ pub(super) enum Command {
         after_help = "Examples:\n  repl run --config /etc/repl/repl.toml\n  repl run --until-idle=5s     from cron: works the queue off, then ends with 0 (1 if something is parked)"
     )]
     Run(Run),
-    /// Replicates what exists already
+    /// Lists both sides and replicates the differences
     #[command(
-        after_help = "Examples:\n  repl sync --full                          backfill: every object in scope, with its history where the rule says so\n  repl sync --full --prefix critical/       only keys that begin so\n\nInterrupted at any moment it goes on where it was. With a worker running on the same ledger, the worker does it;\nits live changes go first. Exit: 0 all equal, 1 something failed and is recorded."
+        after_help = "Examples:\n  repl sync                                 what events missed: current objects that differ\n  repl sync --full                          backfill: every object in scope, with its history where the rule says so\n  repl sync --full --prefix critical/       only keys that begin so\n\nInterrupted at any moment it goes on where it was. With a worker running on the same ledger, the worker does it;\nits live changes go first. Exit: 0 all equal, 1 something failed and is recorded."
     )]
     Sync(Sync),
+    /// Compares both sides, read-only, and says what is missing, different, extra or cannot be proven
+    #[command(
+        after_help = "Examples:\n  repl verify                                by listings, stamps and checksums: no request per object where listings tell\n  repl verify --deep --sample 1%             reads the bytes of one key in a hundred, the same ones for the same --seed\n  repl verify --versions --report audit.jsonl   whole histories; evidence for every difference as JSON lines\n  repl verify --receipts receipts/           is the chain of these downloaded receipts whole: 0 yes, 1 no\n\nNeeds no ledger, and works beside a running worker. \"kept\" counts what is gone at the source and rightly stays at\nthe target. Exit: 0 nothing missing, different or extra (what cannot be proven is counted and printed), 1 something\nis, 3 part of it could not be compared."
+    )]
+    Verify(Verify),
     /// Tells what is going on: from the running worker, or from its ledger
     #[command(after_help = "Examples:\n  repl status\n  repl status --json | jq .pending.oldest_age_seconds")]
     Status(Status),
-    /// Checks the chain of a directory of downloaded receipts
-    #[command(hide = true)]
-    Verify(Verify),
 }
 
 #[derive(Debug, clap::Args)]
@@ -71,8 +73,8 @@ pub(super) struct Run {
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Sync {
-    /// Every object in scope of every rule
-    #[arg(long, required = true)]
+    /// Every object in scope of every rule, with its version history where the rule says history = "all"
+    #[arg(long)]
     pub(super) full: bool,
     /// Only this rule
     #[arg(long, value_name = "ID")]
@@ -90,9 +92,43 @@ pub(super) struct Sync {
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Verify {
-    /// Checks the receipts in this directory (*.jsonl, *.jsonl.gz): is the chain whole? Needs no config
-    #[arg(long, value_name = "DIR", required = true)]
-    pub(super) receipts: PathBuf,
+    /// Reads the bytes of both sides and compares them
+    #[arg(long)]
+    pub(super) deep: bool,
+    /// Only that share of the keys, such as 1%
+    #[arg(long, value_name = "PCT", value_parser = percentage)]
+    pub(super) sample: Option<f64>,
+    /// What picks the sample; printed, so that it can be picked again [default: the time]
+    #[arg(long, value_name = "N")]
+    pub(super) seed: Option<u64>,
+    /// Writes the evidence there as JSON lines: one for each object that is not identical
+    #[arg(long, value_name = "FILE")]
+    pub(super) report: Option<PathBuf>,
+    /// Reports identical objects too
+    #[arg(long, requires = "report")]
+    pub(super) report_all: bool,
+    /// Compares headers, user metadata, Object Lock and encryption key too: two HEADs per object
+    #[arg(long)]
+    pub(super) check_metadata: bool,
+    /// Compares tags too: two requests more per object
+    #[arg(long)]
+    pub(super) check_tags: bool,
+    /// Compares every version, in order, where the rule brings all
+    #[arg(long)]
+    pub(super) versions: bool,
+    /// Only keys that begin so
+    #[arg(long, value_name = "P", default_value = "")]
+    pub(super) prefix: String,
+    /// Only this rule
+    #[arg(long, value_name = "ID")]
+    pub(super) rule: Option<String>,
+    /// Compares nothing, but checks downloaded receipts (*.jsonl, *.jsonl.gz): is their chain whole? Needs no config
+    #[arg(
+        long,
+        value_name = "DIR",
+        conflicts_with_all = ["deep", "sample", "seed", "report", "report_all", "check_metadata", "check_tags", "versions", "prefix", "rule"]
+    )]
+    pub(super) receipts: Option<PathBuf>,
     /// One JSON object on stdout
     #[arg(long)]
     pub(super) json: bool,
@@ -107,4 +143,45 @@ pub(super) struct Status {
 
 fn duration(text: &str) -> Result<Duration, String> {
     units::parse_duration(text)
+}
+
+/// A share from 0 (exclusive) to 1, from a percentage with or without its sign.
+fn percentage(text: &str) -> Result<f64, String> {
+    let share = units::parse_share(&format!("{}%", text.strip_suffix('%').unwrap_or(text)))?;
+    let share = f64::from(share.parts_per_million()) / 1e6;
+    if share > 0.0 { Ok(share) } else { Err("nothing would be compared: give more than 0%".to_owned()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn verify(flags: &[&str]) -> Result<Args, clap::Error> {
+        Args::try_parse_from(["repl", "verify"].iter().chain(flags))
+    }
+
+    #[test]
+    fn receipts_are_checked_alone() {
+        for alone in [&["--receipts", "dir"][..], &["--receipts", "dir", "--json"]] {
+            let Ok(Args { command: Command::Verify(verify), .. }) = verify(alone) else { panic!("{alone:?}") };
+            assert_eq!(verify.receipts, Some(PathBuf::from("dir")));
+        }
+        let others: [&[&str]; 10] = [
+            &["--deep"],
+            &["--sample", "1%"],
+            &["--seed", "1"],
+            &["--report", "file"],
+            &["--report", "file", "--report-all"],
+            &["--check-metadata"],
+            &["--check-tags"],
+            &["--versions"],
+            &["--prefix", ""],
+            &["--rule", "r"],
+        ];
+        for other in others {
+            assert!(verify(other).is_ok(), "{other:?}");
+            let refused = verify(&[other, &["--receipts", "dir"]].concat()).map_err(|error| error.kind());
+            assert_eq!(refused.err(), Some(clap::error::ErrorKind::ArgumentConflict), "{other:?}");
+        }
+    }
 }

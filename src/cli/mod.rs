@@ -9,6 +9,7 @@ mod run;
 mod socket;
 mod status;
 mod sync;
+mod verify;
 mod worker;
 mod world;
 
@@ -99,16 +100,18 @@ fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
 }
 
 async fn carry_out(args: &Args) -> Result<Exit, Failure> {
-    if let Command::Verify(verify) = &args.command {
+    if let Command::Verify(verify) = &args.command
+        && let Some(receipts) = &verify.receipts
+    {
         // Whoever checks receipts has been given files, not a config.
-        return receipts::check(&verify.receipts, verify.json);
+        return receipts::check(receipts, verify.json);
     }
     let config = load(args.config.as_deref())?;
     match &args.command {
         Command::Run(run) => run::run(&config, run).await,
         Command::Sync(sync) => sync::sync(&config, sync).await,
+        Command::Verify(verify) => verify::verify(&config, verify).await,
         Command::Status(status) => status::status(&config, status).await,
-        Command::Verify(verify) => receipts::check(&verify.receipts, verify.json),
     }
 }
 

@@ -11,6 +11,8 @@ use super::status::Report;
 use super::worker::{LONGEST_POLL, Stopped, Worker};
 use super::{Exit, Failure, args};
 
+/// With `--until-idle`: the run ends only after the last poll has, so that no message is left in its hands.
+const SHORT_POLL: Duration = Duration::from_secs(1);
 /// How often `--until-idle` looks.
 const IDLE_LOOK: Duration = Duration::from_millis(200);
 
@@ -21,8 +23,7 @@ pub(super) async fn run(config: &Config, args: &args::Run) -> Result<Exit, Failu
             "`repl run` needs a [queue] with its url in the config: there is nothing to listen to",
         ));
     }
-    // A run that shall end when idle must not sit in a wait longer than that.
-    let long_poll = args.until_idle.map_or(LONGEST_POLL, |idle| idle.clamp(Duration::from_secs(1), LONGEST_POLL));
+    let long_poll = args.until_idle.map_or(LONGEST_POLL, |_| SHORT_POLL);
     let worker = Worker::new(config, long_poll).await?;
     let stopped = worker.work(idle(&worker, args.until_idle)).await;
     let report = Report::of_worker(&worker).await?;

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use crate::config::Config;
 use crate::engine::{Phase, receipts};
 use crate::ledger::{Control, Ledger, Totals};
+use crate::model::fault::FaultKind;
 use crate::model::object::Timestamp;
 use crate::ports::{Clock, World};
 use crate::watch::pulse::Snapshot;
@@ -17,6 +18,10 @@ use super::{Exit, Failure, args, socket};
 
 /// How old the last empty receive may be for "caught up": three long polls.
 const FRESH: Duration = Duration::from_secs(60);
+
+/// How often, and how long apart, worker and ledger are looked at while neither can be asked.
+const LOOKS: u32 = 50;
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 /// The state of things at one moment, as the documented JSON object.
 #[derive(Debug)]
@@ -214,17 +219,33 @@ fn seconds(duration: Duration) -> f64 {
 
 /// Reports from the running worker, else from the ledger that it left, else that nothing is known.
 pub(super) async fn status(config: &Config, args: &args::Status) -> Result<Exit, Failure> {
-    let report = match socket::ask(&config.ledger.path, &json!({"ask": "status"})).await? {
-        Some(answer) => Report(answer),
-        None if config.ledger.path.exists() => Report::of_ledger(config, &Ledger::open(&config.ledger.path)?)?,
-        None => Report::unknown(config),
-    };
+    let report = look(config).await?;
     if args.json {
         println!("{}", report.json());
     } else {
         print!("{}", table(&report.0));
     }
     Ok(Exit::Done)
+}
+
+/// A worker that starts has the ledger before it has its socket, and one that ends has it for a moment longer: between
+/// the two there is nobody to ask, so both are tried again for a while before the answer is "unknown".
+async fn look(config: &Config) -> Result<Report, Failure> {
+    for _ in 0..LOOKS {
+        if let Some(answer) = socket::ask(&config.ledger.path, &json!({"ask": "status"})).await? {
+            return Ok(Report(answer));
+        }
+        if !config.ledger.path.exists() {
+            return Ok(Report::unknown(config));
+        }
+        match Ledger::open(&config.ledger.path) {
+            Ok(ledger) => return Report::of_ledger(config, &ledger),
+            Err(fault) if fault.kind == FaultKind::Transient => tokio::time::sleep(LOOK_AGAIN).await,
+            Err(fault) => return Err(fault.into()),
+        }
+    }
+    tracing::warn!("a process has the ledger open but does not answer on its socket: look at its log");
+    Ok(Report::unknown(config))
 }
 
 /// The same for a person.

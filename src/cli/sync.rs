@@ -29,9 +29,19 @@ pub(super) struct Syncs {
     tasks: Mutex<JoinSet<()>>,
 }
 
+/// What a sync looks at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Breadth {
+    /// Both listings; only what differs becomes work.
+    Differences,
+    /// Every object in scope, with its history.
+    Full,
+}
+
 /// One sync, under way or ended.
 #[derive(Debug)]
 struct Sync {
+    breadth: Breadth,
     scope: Scope,
     progress: ScanProgress,
     before: Totals,
@@ -43,15 +53,19 @@ struct Sync {
 }
 
 impl Sync {
-    fn new(scope: Scope, worker: &Worker) -> Self {
+    fn new(breadth: Breadth, scope: Scope, worker: &Worker) -> Self {
         let before = worker.ledger.totals();
         let (progress, started) = (ScanProgress::default(), Instant::now());
-        Self { scope, progress, before, started, done: AtomicBool::new(false), failure: Mutex::new(None) }
+        Self { breadth, scope, progress, before, started, done: AtomicBool::new(false), failure: Mutex::new(None) }
     }
 
     /// Lists and admits, then waits until the ledger has nothing pending.
     async fn carry_out(&self, worker: &Worker) {
-        match worker.engine.scan(&self.scope, &self.progress).await {
+        let scanned = match self.breadth {
+            Breadth::Full => worker.engine.scan(&self.scope, &self.progress).await,
+            Breadth::Differences => worker.engine.reconcile(&self.scope, &self.progress).await,
+        };
+        match scanned {
             Ok(Scanned::Complete) => {}
             Ok(Scanned::Interrupted) => {
                 self.fail("interrupted; the next sync of the same scope goes on where this one was".to_owned());
@@ -76,7 +90,7 @@ impl Sync {
         json!({
             "listed": self.progress.listed(),
             "copied": totals.replicated.operations.saturating_sub(self.before.replicated.operations),
-            "already_equal": totals.already_equal.saturating_sub(self.before.already_equal),
+            "already_equal": self.progress.equal() + totals.already_equal.saturating_sub(self.before.already_equal),
             "failed": totals.parked.operations,
             "bytes": totals.replicated.bytes.saturating_sub(self.before.replicated.bytes),
             "seconds": self.started.elapsed().as_secs_f64(),
@@ -95,13 +109,14 @@ pub(super) async fn sync(config: &Config, args: &args::Sync) -> Result<Exit, Fai
     let scope = scope(config, args)?;
     let question = json!({
         "ask": "sync",
+        "full": args.full,
         "rule": scope.rule.as_ref().map(RuleId::as_str),
         "prefix": scope.prefix,
         "delete_markers": scope.delete_markers == DeleteMarkers::Brought,
     });
     let (report, stopped) = match socket::ask(&config.ledger.path, &question).await? {
         Some(_) => (by_worker(config).await?, Stopped::Done),
-        None => by_ourselves(config, scope).await?,
+        None => by_ourselves(config, breadth(args.full), scope).await?,
     };
     tell(&report, args);
     Ok(match stopped {
@@ -111,6 +126,10 @@ pub(super) async fn sync(config: &Config, args: &args::Sync) -> Result<Exit, Fai
         }
         Stopped::Done => Exit::Done,
     })
+}
+
+fn breadth(full: bool) -> Breadth {
+    if full { Breadth::Full } else { Breadth::Differences }
 }
 
 fn scope(config: &Config, args: &args::Sync) -> Result<Scope, Failure> {
@@ -125,10 +144,10 @@ fn scope(config: &Config, args: &args::Sync) -> Result<Scope, Failure> {
 }
 
 /// Does it in this process: a worker without a queue.
-async fn by_ourselves(config: &Config, scope: Scope) -> Result<(Value, Stopped), Failure> {
+async fn by_ourselves(config: &Config, breadth: Breadth, scope: Scope) -> Result<(Value, Stopped), Failure> {
     let config = Config { queue: None, ..config.clone() };
     let worker = Worker::new(&config, LONGEST_POLL).await?;
-    let sync = Arc::new(Sync::new(scope, &worker));
+    let sync = Arc::new(Sync::new(breadth, scope, &worker));
     let told = async {
         tokio::join!(sync.carry_out(&worker), progress_lines(&sync, &worker));
     };
@@ -179,7 +198,8 @@ pub(super) fn begin(worker: &Arc<Worker>, question: &Value) -> Result<Value, Fai
         prefix: asked("prefix").unwrap_or_default().to_owned(),
         delete_markers: if brought { DeleteMarkers::Brought } else { DeleteMarkers::LeftOut },
     };
-    let sync = Arc::new(Sync::new(scope, worker));
+    let full = question.get("full").and_then(Value::as_bool) == Some(true);
+    let sync = Arc::new(Sync::new(breadth(full), scope, worker));
     *current = Some(Arc::clone(&sync));
     let working = Arc::clone(worker);
     let mut tasks = worker.syncs.tasks.lock().unwrap_or_else(PoisonError::into_inner);

@@ -2,6 +2,7 @@
 //! they wait for.
 
 use std::future::Future;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use crate::config::{self, Config};
 use crate::engine::budget::{Concurrency, Limits};
 use crate::engine::{self, Ack, Engine, Mode, Phase, Settings};
 use crate::ledger::Ledger;
-use crate::model::fault::Fault;
+use crate::model::fault::{Fault, FaultKind};
 use crate::plan::retry;
 use crate::watch::pulse::Pulse;
 
@@ -27,6 +28,24 @@ const DRAIN: Duration = Duration::from_secs(30);
 const RECEIVERS: usize = 2;
 /// The longest wait for a message that SQS permits (aws-semantics 7.2).
 pub(super) const LONGEST_POLL: Duration = Duration::from_secs(20);
+
+/// How long a ledger may be held by another process before that is told: one that ends lets go of it a moment later,
+/// and a command that only looks holds it for a moment.
+const HELD: Duration = Duration::from_secs(3);
+const HELD_LOOK: Duration = Duration::from_millis(100);
+
+/// Opens the ledger, waiting a moment for a process that lets go of it.
+async fn open_ledger(place: &Path) -> Result<Ledger, Fault> {
+    let deadline = tokio::time::Instant::now() + HELD;
+    loop {
+        match Ledger::open(place) {
+            Err(fault) if fault.kind == FaultKind::Transient && tokio::time::Instant::now() < deadline => {
+                tokio::time::sleep(HELD_LOOK).await;
+            }
+            opened => return opened,
+        }
+    }
+}
 
 /// Everything that runs, for those who ask and those who stop it.
 #[derive(Debug)]
@@ -55,7 +74,7 @@ pub(super) enum Stopped {
 impl Worker {
     /// Opens the ledger and puts everything together; nothing moves yet.
     pub(super) async fn new(config: &Config, long_poll: Duration) -> Result<Arc<Self>, Failure> {
-        let ledger = Ledger::open(&config.ledger.path)?;
+        let ledger = open_ledger(&config.ledger.path).await?;
         let world = Arc::new(Aws::new(config).await?);
         let pulse = Arc::new(Pulse::default());
         let (phases, phase) = watch::channel(Phase::Run);

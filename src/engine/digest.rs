@@ -193,6 +193,13 @@ fn value(hashed: &Hashed) -> u64 {
     hashed.raw.iter().fold(0, |sum, byte| (sum << 8) | u64::from(*byte))
 }
 
+/// The same bytes in base64; `None` where the text is not hexadecimal.
+pub(super) fn base64_of_hex(text: &str) -> Option<String> {
+    let bytes: Option<Vec<u8>> =
+        (0..text.len()).step_by(2).map(|at| u8::from_str_radix(text.get(at..at.checked_add(2)?)?, 16).ok()).collect();
+    Some(STANDARD.encode(bytes?))
+}
+
 fn hex(bytes: &[u8]) -> String {
     use fmt::Write as _;
     bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {

@@ -38,8 +38,7 @@ pub(super) async fn dispatch<W: World>(shared: Arc<Shared<W>>) -> Result<(), Fau
         }
         let limit = pace.look(&shared, lanes.len());
         let free = limit.saturating_sub(lanes.len());
-        let claimed =
-            if free > 0 && !paused(&shared)? { shared.ledger.claim(shared.now(), free).await? } else { Vec::new() };
+        let claimed = if free > 0 && !paused(&shared)? { claim(&shared, free).await? } else { Vec::new() };
         let idle = claimed.is_empty();
         for lane in claimed {
             lanes.spawn(run_lane(Arc::clone(&shared), lane));
@@ -59,6 +58,12 @@ pub(super) async fn dispatch<W: World>(shared: Arc<Shared<W>>) -> Result<(), Fau
         ended = finish(&mut lanes) => ended,
         _ = halt.wait_for(|phase| *phase == Phase::Halt) => Ok(()),
     }
+}
+
+/// Claims while no batch of messages is in hand: see `intake::Order`.
+async fn claim<W: World>(shared: &Shared<W>, most: usize) -> Result<Vec<Lane>, Fault> {
+    let _nothing_in_hand = shared.intake.in_hand.write().await;
+    shared.ledger.claim(shared.now(), most).await
 }
 
 async fn finish(lanes: &mut JoinSet<Result<(), Fault>>) -> Result<(), Fault> {

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use crate::ledger::Outcome;
 use crate::model::digest::Means;
-use crate::model::fault::{Fault, FaultKind};
-use crate::model::job::{Applied, ChangeKind};
+use crate::model::fault::{Fault, FaultKind, Side};
+use crate::model::job::{Applied, ChangeKind, Job};
 use crate::model::object::{ETag, Found, Key, VersionEntry, VersionId};
 use crate::model::stamp::Stamp;
 use crate::plan::history::{self, Kind, Replica};
@@ -46,6 +46,24 @@ pub(super) async fn source_is_deleted<W: World>(shared: &Shared<W>, key: &Key) -
         Found::Missing => {
             let versions = versions_of(shared, shared.world.source(), key).await?;
             Ok(versions.first().is_some_and(|newest| newest.object.is_none()))
+        }
+    }
+}
+
+/// Ends a job whose version the source does not give, if the source's listing says so too. An object is never given up
+/// on one answer alone: a store that lists a version and does not give it contradicts itself, and the job stays.
+pub(super) async fn gone<W: World>(shared: &Shared<W>, job: &Job, pick: &Pick) -> Result<Finish, Stop> {
+    let versions = versions_of(shared, shared.world.source(), &job.key).await?;
+    let listed = match pick {
+        Pick::Current => versions.first(),
+        Pick::Version(version) => versions.iter().find(|entry| entry.version == *version),
+    };
+    match listed {
+        None => Ok(Finish::without_write(Outcome::Gone)),
+        Some(entry) if entry.object.is_none() => Ok(Finish::without_write(Outcome::Superseded)),
+        Some(_) => {
+            let detail = "the source lists the version but does not give it";
+            Err(Fault::new(FaultKind::Transient, Side::Source, "read object", detail).into())
         }
     }
 }
@@ -200,11 +218,10 @@ async fn append<W: World>(
         match step {
             Step::Done(step) => {
                 top = step.applied.as_ref().and_then(|applied| applied.target_etag.clone());
-                let (bytes, mut brought) =
-                    finish.take().map_or((0, Vec::new()), |before| (before.bytes, before.brought));
-                let step = *step;
-                brought.extend(step.brought);
-                finish = Some(Finish { bytes: bytes + step.bytes, brought, ..step });
+                finish = Some(match finish.take() {
+                    Some(before) => before.and(*step),
+                    None => *step,
+                });
             }
             Step::Gone if place == wanted => return Ok(Some(Finish::without_write(Outcome::Gone))),
             Step::Gone => {}

@@ -4,28 +4,51 @@ use std::sync::Arc;
 
 use crate::ledger::Outcome;
 use crate::model::fault::Fault;
+use crate::model::job::ChangeKind;
 use crate::model::object::{Found, Head, Lock, Timestamp, Versioning};
 use crate::model::stamp::Stamp;
 use crate::ports::{ObjectStore, Pick, World};
 
 use super::Shared;
-use super::examine::versions_of;
+use super::examine::{gone, versions_of};
 use super::receipts::Brought;
 use super::replicate::{At, Finish, Stop, exactly, recall_stamp};
+use super::transfer::sealing;
+use super::verify::check_sealing;
+
+/// Whose attributes are brought up to date.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Following {
+    /// Any replica's: they were changed later.
+    Change,
+    /// Only those that a store may have lost while it put parts together.
+    LostWithParts,
+}
 
 /// Brings the attributes of a version's replica up to date.
-pub(super) async fn follow<W: World>(shared: &Arc<Shared<W>>, at: &At<'_, W>) -> Result<Finish, Stop> {
+pub(super) async fn follow<W: World>(
+    shared: &Arc<Shared<W>>,
+    at: &At<'_, W>,
+    following: Following,
+) -> Result<Finish, Stop> {
     let job = at.job();
     let pick = exactly(at.source_versioning, job);
     shared.budget.request().await;
     let source = match shared.world.source().head(&job.key, &pick).await? {
         Found::Object(head) => *head,
-        Found::DeleteMarker | Found::Missing => return Ok(Finish::without_write(Outcome::Gone)),
+        Found::DeleteMarker | Found::Missing => return gone(shared, job, &pick).await,
     };
+    if following == Following::LostWithParts && source.etag.parts().is_none() {
+        return Ok(Finish::without_write(Outcome::AlreadyEqual));
+    }
     let Some((replica_pick, replica)) = find_replica(shared, at, &source).await? else {
         let reason = "that version is not at the target: it was written before the rule, or is parked".to_owned();
         return Ok(Finish::without_write(Outcome::NotReplicated(reason)));
     };
+    if job.kind != ChangeKind::Attributes && at.claim.attempts() > 0 {
+        // An earlier attempt may have found it under the wrong key: that it is there does not make it right (P7).
+        check_sealing(&sealing(at, &source), &replica.encryption)?;
+    }
     let mut changed = follow_tags(shared, at, &pick, &replica_pick).await?;
     changed |= follow_lock(shared, at, (&source, &replica), &replica_pick).await?;
     if at.rule.acl {
@@ -85,7 +108,7 @@ async fn follow_lock<W: World>(
 }
 
 /// What must be set at the replica: a retention that has passed is not brought, as S3 refuses its date.
-fn lock_change(source: &Lock, replica: &Lock, now: Timestamp) -> Lock {
+pub(super) fn lock_change(source: &Lock, replica: &Lock, now: Timestamp) -> Lock {
     let mut change = Lock::default();
     let current = source.retain_until.is_some_and(|until| until > now);
     if current && (source.mode != replica.mode || !same_instant(source.retain_until, replica.retain_until)) {

@@ -13,6 +13,9 @@ use super::{Ack, Phase, Shared};
 
 /// Between tries while the queue cannot be reached.
 const QUEUE_RETRY: Duration = Duration::from_secs(5);
+/// How long a receive that is under way when the engine stops may still bring its answer. The queue does not notice at
+/// once that nobody listens any more: what it hands out then is hidden for nothing until its visibility ends.
+const LAST_ANSWER: Duration = Duration::from_secs(2);
 /// With `Ack::Settled`: messages are hidden for this long from now, over and over.
 const HIDDEN_FOR: Duration = Duration::from_secs(120);
 const EXTEND_EVERY: Duration = Duration::from_secs(20);
@@ -26,16 +29,31 @@ pub(super) async fn receive<W: World>(shared: Arc<Shared<W>>) -> Result<(), Faul
     let Some(queue) = shared.world.queue() else { return Ok(()) };
     let mut phase = shared.phase.clone();
     while shared.phase() == Phase::Run {
+        let turn = shared.intake.polling.lock().await;
+        if shared.phase() != Phase::Run {
+            return Ok(());
+        }
+        let mut receiving = std::pin::pin!(queue.receive(shared.settings.long_poll));
         let received = tokio::select! {
-            received = queue.receive(shared.settings.long_poll) => received,
-            // Messages that a broken-off receive was handed come again when their visibility ends.
-            _ = phase.wait_for(|phase| *phase != Phase::Run) => return Ok(()),
+            received = &mut receiving => Some(received),
+            _ = phase.wait_for(|phase| *phase != Phase::Run) => None,
+        };
+        let Some(received) = received else {
+            if let Ok(Ok(late)) = tokio::time::timeout(LAST_ANSWER, receiving).await {
+                give_back(queue, late).await;
+            }
+            return Ok(());
         };
         match received {
             Ok(deliveries) => {
                 shared.pulse.queue_answered(shared.now(), deliveries.len());
                 if !deliveries.is_empty() {
-                    take_in(&shared, queue, deliveries).await?;
+                    let in_hand = shared.intake.in_hand.read().await;
+                    drop(turn);
+                    let done = take_in(&shared, deliveries).await?;
+                    drop(in_hand);
+                    shared.work.notify_one();
+                    acknowledge(&shared, queue, done).await;
                 }
             }
             Err(fault) => {
@@ -48,12 +66,32 @@ pub(super) async fn receive<W: World>(shared: Arc<Shared<W>>) -> Result<(), Faul
     Ok(())
 }
 
-/// Admits a batch and acknowledges it.
+/// Makes messages that came too late visible again at once: nobody here takes them in any more.
+async fn give_back<Q: ChangeQueue>(queue: &Q, late: Vec<Delivery<Q::Receipt>>) {
+    let receipts: Vec<_> = late.into_iter().map(|delivery| delivery.receipt).collect();
+    if !receipts.is_empty()
+        && let Err(fault) = queue.extend(receipts, Duration::ZERO).await
+    {
+        tracing::info!(%fault, "messages could not be given back; they come again when their visibility ends");
+    }
+}
+
+/// Keeps the queue's own order of batches: one receiver polls at a time, while others admit and acknowledge, and nothing
+/// is claimed while a batch is in hand. Otherwise a key's second version, admitted a moment before its first, would be
+/// written first and then once more behind the late one.
+#[derive(Debug, Default)]
+pub(super) struct Order {
+    /// Held while polling.
+    polling: tokio::sync::Mutex<()>,
+    /// Read by each receiver from receipt to admission; written by the dispatcher for the moment of a claim.
+    pub(super) in_hand: tokio::sync::RwLock<()>,
+}
+
+/// Admits a batch; returns what can be acknowledged now.
 async fn take_in<W: World>(
     shared: &Arc<Shared<W>>,
-    queue: &W::Queue,
     deliveries: Vec<Delivery<Receipt<W>>>,
-) -> Result<(), Fault> {
+) -> Result<Vec<Receipt<W>>, Fault> {
     let mut admission = Admission { now: shared.now(), ..Default::default() };
     // Per delivery: its receipt and how many jobs it led to.
     let mut receipts = Vec::with_capacity(deliveries.len());
@@ -64,7 +102,6 @@ async fn take_in<W: World>(
         receipts.push((receipt, admission.jobs.len() - before));
     }
     let admitted = shared.ledger.admit(admission).await?;
-    shared.work.notify_one();
     let mut ids = admitted.ids.into_iter();
     let mut done = Vec::with_capacity(receipts.len());
     for (receipt, jobs) in receipts {
@@ -75,8 +112,7 @@ async fn take_in<W: World>(
             done.push(receipt);
         }
     }
-    acknowledge(shared, queue, done).await;
-    Ok(())
+    Ok(done)
 }
 
 /// What one message leads to: jobs, reasons why not, or the quarantine.

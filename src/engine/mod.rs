@@ -17,6 +17,7 @@ mod intake;
 mod keys;
 mod multipart;
 pub mod receipts;
+mod reconcile;
 mod replicate;
 pub mod scan;
 mod transfer;
@@ -134,6 +135,7 @@ struct Shared<W: World> {
     versioning: Mutex<BTreeMap<Option<TargetId>, (tokio::time::Instant, Versioning)>>,
     server_side: Mutex<BTreeMap<TargetId, Proven>>,
     keys: keys::Proofs,
+    intake: intake::Order,
     /// Messages held until their work is settled (`Ack::Settled`).
     held: intake::Held<W>,
     /// Where receipts are handed in, where any are written.
@@ -182,6 +184,7 @@ impl<W: World> Engine<W> {
             versioning: Mutex::default(),
             server_side: Mutex::default(),
             keys: keys::Proofs::default(),
+            intake: intake::Order::default(),
             held: intake::Held::default(),
             desk,
         };

@@ -13,16 +13,17 @@ use futures_util::{StreamExt, stream};
 use crate::ledger::{PartSizes, SentPart, Upload};
 use crate::model::digest::{Algorithm, Checksum, ChecksumType, Means};
 use crate::model::fault::{Fault, FaultKind, Side};
-use crate::model::object::{Found, Head, Tags};
+use crate::model::object::{Found, Head, Lock, Tags};
 use crate::model::stamp::Stamp;
 use crate::plan::{decide, parts};
 use crate::ports::{
-    Completion, Condition, Fetched, ObjectStore, OpenUpload, Part, Payload, Pick, Read, UploadChecksum, UploadRef,
-    World, Written,
+    ByteStream, Completion, Condition, Fetched, ObjectStore, OpenUpload, Part, Payload, Pick, Read, UploadChecksum,
+    UploadRef, World, Written,
 };
 
 use super::budget::PIPE;
 use super::digest::{self, Hashed};
+use super::follow::lock_change;
 use super::replicate::{At, Stop};
 use super::transfer::{Carried, Sent, Shipment, lost};
 use super::verify::{Expected, Verdict};
@@ -91,6 +92,12 @@ impl<W: World> Shared<W> {
             Ok(whole) => whole,
             Err(fault) => return Err(self.give_up(at, &running, fault).await),
         };
+        if whole.etag == EtagAgrees::No
+            && let Err(fault) = self.read_again(at, &running, &done).await
+        {
+            let corrupt = fault.kind == FaultKind::Corrupt;
+            return Err(if corrupt { self.give_up(at, &running, fault).await } else { fault.into() });
+        }
         let written = match self.complete(at, &running, &done, (whole.checksum.clone(), condition)).await? {
             Completed::Written(written) => written,
             Completed::Carried(carried) => return Ok(carried),
@@ -100,7 +107,12 @@ impl<W: World> Shared<W> {
             Verdict::Exact(means) => Verdict::Exact(means),
             Verdict::Unprovable(_) => self.compare(at, head, &written).await?,
         };
-        self.restore_tags(at, &object.tags, &written).await?;
+        let pick = match &written.version {
+            Some(version) => Pick::Version(version.clone()),
+            None => Pick::Current,
+        };
+        self.restore_tags(at, &object.tags, &pick).await?;
+        self.restore_lock(at, &object.attributes.lock, &pick).await?;
         self.finish(at, (*head).clone(), Sent { object, written, verdict, stamped }).await
     }
 
@@ -245,24 +257,18 @@ impl<W: World> Shared<W> {
         let whole = composite || length <= PIPE;
         let piece = if whole { length } else { PIPE };
         let _memory = self.budget.memory_for_large(piece).await.ok_or_else(engine_stopped)?;
-        self.budget.request().await;
-        let read =
-            Read { pick: self.pinned(at, running.head), range: Some(range), if_match: Some(running.head.etag.clone()) };
-        let got = match self.world.source().get(&at.job().key, read).await? {
-            Fetched::Object(got) => *got,
-            Fetched::DeleteMarker | Fetched::Missing => return Err(source_gone()),
-        };
+        let body = self.read_part(at, running, range).await?;
         let upload = UploadRef { key: &at.job().target_key, id: &running.id };
         let expected =
             if running.md5 { Expected::part_with_md5(running.algorithm) } else { Expected::part(running.algorithm) };
         self.budget.request().await;
         let (part, hashed) = if whole {
-            let (bytes, hashed) = self.collect(got.body, &expected, length).await?;
+            let (bytes, hashed) = self.collect(body, &expected, length).await?;
             let checksum = running.checksum.map(|_| hashed.checksum());
             (at.store.upload_part(upload, number, Payload::Whole(bytes), checksum.as_ref()).await?, hashed)
         } else {
-            let (stream, hashed) = self.tap(got.body, &expected, length);
-            let sent = at.store.upload_part(upload, number, Payload::Piped { stream, length }, None).await;
+            let (stream, hashed) = self.tap(body, &expected, length);
+            let sent = at.store.upload_part(upload, number, Payload::Piped { stream, length, md5: None }, None).await;
             match (sent, hashed.await) {
                 (Ok(part), Ok(Ok(hashed))) => (part, hashed),
                 (_, Ok(Err(fault))) | (Err(fault), _) => return Err(fault),
@@ -275,6 +281,35 @@ impl<W: World> Shared<W> {
             return Err(disagrees(number));
         }
         Ok((part, hashed))
+    }
+
+    async fn read_part(&self, at: &At<'_, W>, running: &Running<'_>, range: (u64, u64)) -> Result<ByteStream, Fault> {
+        self.budget.request().await;
+        let read =
+            Read { pick: self.pinned(at, running.head), range: Some(range), if_match: Some(running.head.etag.clone()) };
+        match self.world.source().get(&at.job().key, read).await? {
+            Fetched::Object(got) => Ok(got.body),
+            Fetched::DeleteMarker | Fetched::Missing => Err(source_gone()),
+        }
+    }
+
+    /// The parts' MD5s do not compose the source's ETag. Either bytes were broken on the way, or that store's ETags are
+    /// not made of MD5s: reading once more tells, as what breaks on the way does not break twice alike.
+    async fn read_again(&self, at: &At<'_, W>, running: &Running<'_>, done: &BTreeMap<u32, Done>) -> Result<(), Fault> {
+        let _memory = self.budget.memory_for_large(PIPE).await.ok_or_else(engine_stopped)?;
+        for (range, (_, before)) in parts::ranges(&running.sizes).zip(done.values()) {
+            let body = self.read_part(at, running, range).await?;
+            let length = range.1.saturating_sub(range.0) + 1;
+            let (mut stream, hashed) = self.tap(body, &Expected::part_with_md5(running.algorithm), length);
+            while let Some(piece) = stream.next().await {
+                piece?;
+            }
+            let hashed = hashed.await.map_err(|_| engine_stopped())??;
+            if before.as_ref().and_then(Hashed::md5_base64) != hashed.md5_base64() {
+                return Err(mismatch("MD5"));
+            }
+        }
+        Ok(())
     }
 
     async fn copy_one(
@@ -359,18 +394,29 @@ impl<W: World> Shared<W> {
     }
 
     /// Some stores lose the tags of multipart uploads: look, and put them back.
-    async fn restore_tags(&self, at: &At<'_, W>, tags: &Tags, written: &Written) -> Result<(), Stop> {
+    async fn restore_tags(&self, at: &At<'_, W>, tags: &Tags, pick: &Pick) -> Result<(), Stop> {
         if tags.is_empty() {
             return Ok(());
         }
-        let pick = match &written.version {
-            Some(version) => Pick::Version(version.clone()),
-            None => Pick::Current,
-        };
         self.budget.request().await;
-        if at.store.tags(&at.job().target_key, &pick).await? != *tags {
+        if at.store.tags(&at.job().target_key, pick).await? != *tags {
             self.budget.request().await;
-            at.store.put_tags(&at.job().target_key, &pick, tags).await?;
+            at.store.put_tags(&at.job().target_key, pick, tags).await?;
+        }
+        Ok(())
+    }
+
+    /// The same for retention and legal hold: an object that only looks protected is worse than a request more.
+    async fn restore_lock(&self, at: &At<'_, W>, lock: &Lock, pick: &Pick) -> Result<(), Stop> {
+        if lock.is_none() {
+            return Ok(());
+        }
+        self.budget.request().await;
+        let Found::Object(found) = at.store.head(&at.job().target_key, pick).await? else { return Ok(()) };
+        let change = lock_change(lock, &found.attributes.lock, self.now());
+        if change != Lock::default() {
+            self.budget.request().await;
+            at.store.put_lock(&at.job().target_key, pick, &change).await?;
         }
         Ok(())
     }
@@ -426,6 +472,15 @@ struct Whole {
     verdict: Verdict,
     /// For the store to check before the object becomes visible.
     checksum: Option<Checksum>,
+    etag: EtagAgrees,
+}
+
+/// Whether the parts' MD5s compose the source's ETag.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum EtagAgrees {
+    /// They do, or something better was compared, or there is nothing to compare.
+    Yes,
+    No,
 }
 
 /// Whether the parts come to what the source stores: an `Err` before anything is visible.
@@ -438,7 +493,7 @@ fn verified(running: &Running<'_>, done: &BTreeMap<u32, Done>) -> Result<Whole, 
     let Some(hashes) = hashes else {
         let checksum =
             running.head.checksum.clone().filter(|stored| stored.kind == ChecksumType::FullObject && keeps(stored));
-        return Ok(Whole { verdict: unknown, checksum });
+        return Ok(Whole { verdict: unknown, checksum, etag: EtagAgrees::Yes });
     };
     let full = digest::combined(&hashes);
     let composite = digest::composite(&hashes);
@@ -449,17 +504,21 @@ fn verified(running: &Running<'_>, done: &BTreeMap<u32, Done>) -> Result<Whole, 
             .as_ref()
             .is_some_and(|stored| stored.algorithm == ours.algorithm && stored.kind == ours.kind)
     });
+    let mut etag_agrees = EtagAgrees::Yes;
     let verdict = match (&running.head.checksum, ours) {
         (Some(stored), Some(ours)) if stored == ours => Verdict::Exact(Means::Checksum),
         (Some(_), Some(_)) => return Err(mismatch("checksum")),
         (Some(_), None) | (None, _) if running.md5 => match digest::composed_etag(&hashes) {
             Some(etag) if etag == running.head.etag.as_str() => Verdict::Exact(Means::Parts),
-            // Composed of other parts than we think, or not of MD5s at all: nothing is proved either way.
-            Some(_) | None => unknown,
+            Some(_) => {
+                etag_agrees = EtagAgrees::No;
+                unknown
+            }
+            None => unknown,
         },
         (Some(_), None) | (None, _) => unknown,
     };
-    Ok(Whole { verdict, checksum: full.filter(keeps) })
+    Ok(Whole { verdict, checksum: full.filter(keeps), etag: etag_agrees })
 }
 
 /// A part as `CompleteMultipartUpload` wants it: a composite upload lists every part's checksum.

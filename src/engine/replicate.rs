@@ -13,6 +13,7 @@ use crate::plan::retry;
 use crate::plan::route::{self, Choice, History, Rule};
 use crate::ports::{Condition, ObjectStore, Pick, UploadRef, World, Written};
 
+use super::follow::Following;
 use super::receipts::{self, Brought};
 use super::transfer::{Carried, Judging, Landed, shown};
 use super::verify::Verdict;
@@ -26,7 +27,7 @@ const ROUNDS: usize = 6;
 pub(super) struct Finish {
     pub(super) outcome: Outcome,
     pub(super) applied: Option<Applied>,
-    pub(super) replica: Option<Replica>,
+    pub(super) replicas: Vec<Replica>,
     pub(super) bytes: u64,
     pub(super) verdict: Verdict,
     /// What receipts tell; empty where no more is known than the job itself says.
@@ -34,12 +35,24 @@ pub(super) struct Finish {
 }
 
 impl Finish {
+    /// This write and then one on top of it, as one: what neither could prove stays unproved.
+    pub(super) fn and(self, later: Self) -> Self {
+        let (mut replicas, mut brought) = (self.replicas, self.brought);
+        replicas.extend(later.replicas);
+        brought.extend(later.brought);
+        let verdict = match later.verdict {
+            Verdict::Exact(_) => self.verdict,
+            Verdict::Unprovable(_) => later.verdict,
+        };
+        Self { bytes: self.bytes.saturating_add(later.bytes), replicas, verdict, brought, ..later }
+    }
+
     /// Nothing had to be written.
     pub(super) fn without_write(outcome: Outcome) -> Self {
         Self {
             outcome,
             applied: None,
-            replica: None,
+            replicas: Vec::new(),
             bytes: 0,
             verdict: Verdict::Exact(Means::Stamp),
             brought: Vec::new(),
@@ -126,7 +139,7 @@ async fn settle<W: World>(shared: &Shared<W>, claim: Claim, finish: Finish) -> R
     let settlement = Settlement {
         outcome: finish.outcome,
         applied: finish.applied,
-        replica: finish.replica,
+        replicas: finish.replicas,
         bytes,
         provable: matches!(finish.verdict, Verdict::Exact(_)),
         now,
@@ -159,28 +172,39 @@ async fn end_orphan<W: World>(shared: &Shared<W>, claim: &Claim) -> Result<(), F
 
 async fn handle<W: World>(shared: &Shared<W>, claim: Claim, fault: Fault) -> Result<(), Fault> {
     shared.pulse.fault(&fault);
-    let job = claim.job();
-    let now = shared.now();
     let mut disposition = fault.kind.disposition();
-    if fault.kind == FaultKind::Corrupt && claim.attempts() + 1 >= retry::CORRUPT_TRIES {
+    let again = claim.last_fault() == Some(FaultKind::Corrupt);
+    if fault.kind == FaultKind::Corrupt && again && claim.attempts() + 1 >= retry::CORRUPT_TRIES {
         disposition = Disposition::ParkAlone;
     }
     match disposition {
-        Disposition::Retry | Disposition::DecideAgain => {
-            let wait = shared.settings.retry.wait(fault.kind, claim.attempts(), chance());
-            tracing::info!(key = %job.key, version = %job.version, %fault, wait_ms = wait.as_millis(), "will try again");
-            shared.ledger.defer(claim, now.plus(wait), &fault, now).await
-        }
-        Disposition::Drop => {
-            tracing::info!(key = %job.key, version = %job.version, %fault, "nothing left to replicate");
-            settle(shared, claim, Finish::without_write(Outcome::Gone)).await
-        }
+        Disposition::Retry | Disposition::DecideAgain => try_later(shared, claim, &fault).await,
+        // Only the source can make a job pointless; what is missing at the target is there to be brought.
+        Disposition::Drop if fault.side == Side::Source => match confirmed_gone(shared, claim.job()).await {
+            Ok(finish) => settle(shared, claim, finish).await,
+            Err(Stop::Fault(fault)) => try_later(shared, claim, &fault).await,
+            Err(Stop::Interrupted) => Ok(()),
+        },
+        Disposition::Drop => try_later(shared, claim, &fault).await,
         Disposition::ParkGroup | Disposition::ParkAlone => {
+            let job = claim.job();
             tracing::warn!(key = %job.key, version = %job.version, kind = fault.kind.name(), %fault, "parked");
-            shared.ledger.park(claim, &fault, now).await
+            shared.ledger.park(claim, &fault, shared.now()).await
         }
         Disposition::Halt => Err(fault),
     }
+}
+
+async fn try_later<W: World>(shared: &Shared<W>, claim: Claim, fault: &Fault) -> Result<(), Fault> {
+    let (job, now) = (claim.job(), shared.now());
+    let wait = shared.settings.retry.wait(fault.kind, claim.attempts(), chance());
+    tracing::info!(key = %job.key, version = %job.version, %fault, wait_ms = wait.as_millis(), "will try again");
+    shared.ledger.defer(claim, now.plus(wait), fault, now).await
+}
+
+async fn confirmed_gone<W: World>(shared: &Shared<W>, job: &Job) -> Result<Finish, Stop> {
+    let pick = exactly(shared.source_versioning().await?, job);
+    examine::gone(shared, job, &pick).await
 }
 
 /// Dice for the jitter, from the one source of chance that the standard library has.
@@ -209,7 +233,8 @@ async fn attempt<W: World>(shared: &Arc<Shared<W>>, claim: &Claim, behind: Behin
     let source_versioning = shared.source_versioning().await?;
     let target_versioning = shared.target_versioning(&job.target, store).await?;
     let versions_on_both = source_versioning != Versioning::Off && target_versioning == Versioning::Enabled;
-    let history = if versions_on_both { rule.history } else { History::Latest };
+    let named = !job.version.is_unnamed();
+    let history = if versions_on_both && named { rule.history } else { History::Latest };
     if history == History::Latest && behind.content && job.kind != ChangeKind::Attributes {
         // Only the newest is kept, and a newer one waits right behind.
         return Ok(Finish::without_write(Outcome::Superseded));
@@ -222,7 +247,7 @@ async fn attempt<W: World>(shared: &Arc<Shared<W>>, claim: &Claim, behind: Behin
     match job.kind {
         ChangeKind::Write | ChangeKind::Restored => bring(shared, &at, behind.any).await,
         ChangeKind::DeleteMarker => bring_marker(shared, &at).await,
-        ChangeKind::Attributes => follow::follow(shared, &at).await,
+        ChangeKind::Attributes => follow::follow(shared, &at, Following::Change).await,
     }
 }
 
@@ -271,8 +296,8 @@ async fn tags_for_choice<W: World>(shared: &Shared<W>, job: &Job) -> Result<Tags
 /// How to name a job's version to the source: a bucket without versioning has only a current one.
 pub(super) fn exactly(versioning: Versioning, job: &Job) -> Pick {
     match versioning {
-        Versioning::Off => Pick::Current,
-        Versioning::Enabled | Versioning::Suspended => Pick::Version(job.version.clone()),
+        Versioning::Enabled | Versioning::Suspended if !job.version.is_unnamed() => Pick::Version(job.version.clone()),
+        Versioning::Off | Versioning::Enabled | Versioning::Suspended => Pick::Current,
     }
 }
 
@@ -295,8 +320,10 @@ async fn bring<W: World>(shared: &Arc<Shared<W>>, at: &At<'_, W>, newer_waiting:
         return Ok(known(at));
     }
     let finish = bring_bytes(shared, at, opening).await?;
-    if finish.outcome == Outcome::AlreadyEqual && may_be_unfinished(at) {
-        let followed = follow::follow(shared, at).await?;
+    if finish.outcome == Outcome::AlreadyEqual
+        && let Some(following) = unfinished(at)
+    {
+        let followed = follow::follow(shared, at, following).await?;
         if followed.outcome == Outcome::Replicated {
             return Ok(Finish { outcome: Outcome::Replicated, ..finish });
         }
@@ -314,11 +341,14 @@ fn equal_already(brought: Brought) -> Finish {
     Finish { brought: vec![brought], ..Finish::without_write(Outcome::AlreadyEqual) }
 }
 
-/// Whether an earlier attempt may have made the object visible and then broken off before its ACL, or the tags that a
-/// store lost, were brought.
-fn may_be_unfinished<W: World>(at: &At<'_, W>) -> bool {
-    let in_parts = at.job().etag.as_ref().is_none_or(|etag| etag.parts().is_some());
-    at.rule.acl || in_parts || at.claim.attempts() > 0
+/// What an earlier attempt may have left to do, if it made the object visible and then broke off before its ACL, or the
+/// tags that a store lost, were brought. An event without an ETag does not tell of parts: the object does.
+fn unfinished<W: World>(at: &At<'_, W>) -> Option<Following> {
+    if at.rule.acl || at.claim.attempts() > 0 {
+        return Some(Following::Change);
+    }
+    let may_have_parts = at.job().etag.as_ref().is_none_or(|etag| etag.parts().is_some());
+    may_have_parts.then_some(Following::LostWithParts)
 }
 
 /// Brings the version itself, if the target does not have it.
@@ -329,7 +359,7 @@ async fn bring_bytes<W: World>(shared: &Arc<Shared<W>>, at: &At<'_, W>, opening:
             Carried::AlreadyEqual(brought) => return Ok(equal_already(*brought)),
             Carried::NotReplicated(reason) => return Ok(Finish::without_write(Outcome::NotReplicated(reason))),
             Carried::Missing if at.history == History::Latest || pick != Pick::Current => {
-                return Ok(Finish::without_write(Outcome::Gone));
+                return examine::gone(shared, at.job(), &pick).await;
             }
             Carried::DeleteMarker if at.history == History::Latest => {
                 return Ok(Finish::without_write(Outcome::Superseded));
@@ -366,7 +396,7 @@ async fn bring_latest<W: World>(shared: &Arc<Shared<W>>, at: &At<'_, W>) -> Resu
     let source = match shared.world.source().head(&job.key, &Pick::Current).await? {
         Found::Object(head) => head,
         Found::DeleteMarker => return Ok(Some(Finish::without_write(Outcome::Superseded))),
-        Found::Missing => return Ok(Some(Finish::without_write(Outcome::Gone))),
+        Found::Missing => return examine::gone(shared, job, &Pick::Current).await.map(Some),
     };
     shared.budget.request().await;
     let mut target = at.store.head(&job.target_key, &Pick::Current).await?;
@@ -465,7 +495,7 @@ pub(super) fn landed_finish<W: World>(shared: &Shared<W>, at: &At<'_, W>, landed
     Finish {
         brought,
         outcome: Outcome::Replicated,
-        replica: landed.replica(),
+        replicas: landed.replica().into_iter().collect(),
         bytes: landed.head.size,
         verdict: landed.verdict,
         applied: Some(applied),

@@ -50,7 +50,8 @@ pub enum DeleteMarkers {
 pub struct ScanProgress {
     listed: AtomicU64,
     listed_bytes: AtomicU64,
-    admitted: AtomicU64,
+    equal: AtomicU64,
+    pub(super) admitted: AtomicU64,
     ended: AtomicBool,
 }
 
@@ -65,6 +66,25 @@ impl ScanProgress {
     #[must_use]
     pub fn listed_bytes(&self) -> u64 {
         self.listed_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Objects that the comparison found equal, without a job.
+    #[must_use]
+    pub fn equal(&self) -> u64 {
+        self.equal.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn count(&self, bytes: u64) {
+        self.listed.fetch_add(1, Ordering::Relaxed);
+        self.listed_bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    pub(super) fn count_equal(&self) {
+        self.equal.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn end(&self) {
+        self.ended.store(true, Ordering::Relaxed);
     }
 
     /// Jobs that the ledger took as new.
@@ -154,7 +174,7 @@ async fn scan<W: World>(shared: &Shared<W>, scope: &Scope, progress: &ScanProgre
         }
     }
     shared.ledger.set_cursor(&scan.name, None).await?;
-    progress.ended.store(true, Ordering::Relaxed);
+    progress.end();
     Ok(Scanned::Complete)
 }
 
@@ -242,7 +262,7 @@ fn complete_keys(carried: &mut Vec<VersionEntry>) -> Vec<VersionEntry> {
 }
 
 /// Waits until the backlog is small enough; false when the engine stops.
-async fn room<W: World>(shared: &Shared<W>) -> bool {
+pub(super) async fn room<W: World>(shared: &Shared<W>) -> bool {
     while shared.ledger.totals().pending.operations >= BACKLOG && shared.phase() == Phase::Run {
         shared.sleep(LOOK).await;
     }

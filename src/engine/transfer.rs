@@ -322,7 +322,7 @@ impl<W: World> Shared<W> {
         } else {
             let (stream, hashed) = self.tap(body, &expected, head.size);
             self.budget.request().await;
-            let payload = Payload::Piped { stream, length: head.size };
+            let payload = Payload::Piped { stream, length: head.size, md5: expected.md5_base64() };
             let written = at.store.put(&object, payload, expected.checksum.as_ref(), condition).await;
             match (written, hashed.await) {
                 (written, Ok(Ok(hashed))) => (written, hashed),
@@ -388,7 +388,7 @@ impl<W: World> Shared<W> {
 
     /// The last steps after a write: the key must be the right one, and the ACL follows where asked.
     pub(super) async fn finish(&self, at: &At<'_, W>, head: Head, sent: Sent) -> Result<Carried, Stop> {
-        check_sealing(&sent.object.sealing, &sent.written)?;
+        check_sealing(&sent.object.sealing, &sent.written.encryption)?;
         if at.rule.acl {
             self.budget.request().await;
             let grants = self.world.source().acl(&at.job().key, &self.pinned(at, &head)).await?;

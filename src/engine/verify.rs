@@ -15,7 +15,7 @@ use crate::ports::{ByteStream, ObjectStore, Pick, Sealing, World, Written};
 
 use super::Shared;
 use super::budget::Budget;
-use super::digest::{Hashed, Hasher, WithMd5};
+use super::digest::{self, Hashed, Hasher, WithMd5};
 use super::replicate::At;
 
 /// Whether equality was proved.
@@ -135,6 +135,11 @@ impl Expected {
     /// Of a part whose MD5 is wanted to compose an ETag.
     pub(super) fn part_with_md5(algorithm: Algorithm) -> Self {
         Self { md5: Some(String::new()), ..Self::part(algorithm) }
+    }
+
+    /// The MD5 that the bytes must have, as a request spells it, where the source's ETag tells it.
+    pub(super) fn md5_base64(&self) -> Option<String> {
+        self.md5.as_deref().and_then(digest::base64_of_hex)
     }
 
     pub(super) fn hasher(&self) -> Hasher {
@@ -258,21 +263,18 @@ impl Pieces {
 }
 
 /// P7: what the store says it used must be what the rule says.
-pub(super) fn check_sealing(asked: &Sealing, written: &Written) -> Result<(), Fault> {
-    let right = match (asked, &written.encryption) {
+pub(super) fn check_sealing(asked: &Sealing, used: &Encryption) -> Result<(), Fault> {
+    let right = match (asked, used) {
         (Sealing::BucketDefault, _) => true,
-        (Sealing::Kms(asked), Encryption::Kms(Some(used))) | (Sealing::Dsse(asked), Encryption::Dsse(Some(used))) => {
-            asked == used || asked.ends_with(&format!("/{used}"))
+        (Sealing::Kms(asked), Encryption::Kms(Some(key))) | (Sealing::Dsse(asked), Encryption::Dsse(Some(key))) => {
+            asked == key || asked.ends_with(&format!("/{key}"))
         }
         (Sealing::Kms(_) | Sealing::Dsse(_), _) => false,
     };
     if right {
         return Ok(());
     }
-    let detail = format!(
-        "asked for {asked:?}, the store answered {:?}: check the bucket's encryption settings",
-        written.encryption
-    );
+    let detail = format!("asked for {asked:?}, the store answered {used:?}: check the bucket's encryption settings");
     Err(Fault::new(FaultKind::KeyUnusable, Side::Target, "encrypt under the rule's key", detail))
 }
 

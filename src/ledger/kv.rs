@@ -147,13 +147,12 @@ fn write_fault(error: &sled::Error) -> Fault {
 fn open_fault(directory: &Path, error: &sled::Error) -> Fault {
     let text = error.to_string();
     if text.contains("could not acquire lock") {
-        return ledger_fault(
-            "open the ledger",
-            format!(
-                "{}: another repl process has this ledger open; ask it through its socket, or stop it first",
-                directory.display()
-            ),
+        let detail = format!(
+            "{}: another repl process has this ledger open; ask it through its socket, or stop it first",
+            directory.display()
         );
+        // Not the ledger's own fault: it passes when the other process ends, which may be this very moment.
+        return Fault::new(FaultKind::Transient, Side::Local, "open the ledger", detail);
     }
     ledger_fault("open the ledger", format!("{}: {text}", directory.display()))
 }

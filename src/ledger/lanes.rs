@@ -443,7 +443,7 @@ impl Book<'_> {
             if let Some(applied) = &settlement.applied {
                 self.remember_applied(&job.target, &job.target_key, applied)?;
             }
-            if let Some(replica) = &settlement.replica {
+            for replica in &settlement.replicas {
                 self.remember_replica(&job.target, &job.target_key, replica)?;
             }
             let totals = &mut self.state.tally.totals;

@@ -56,7 +56,7 @@ pub(super) fn work(jobs: Vec<Job>) -> Admission {
 }
 
 pub(super) fn done(now: Timestamp) -> Settlement {
-    Settlement { outcome: Outcome::Replicated, applied: None, replica: None, bytes: 10, provable: true, now }
+    Settlement { outcome: Outcome::Replicated, applied: None, replicas: Vec::new(), bytes: 10, provable: true, now }
 }
 
 pub(super) fn ended(outcome: Outcome, now: Timestamp) -> Settlement {

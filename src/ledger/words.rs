@@ -75,8 +75,8 @@ pub struct Settlement {
     pub outcome: Outcome,
     /// What is at the target now.
     pub applied: Option<Applied>,
-    /// The mapping of a replica that carries no stamp.
-    pub replica: Option<Replica>,
+    /// The mappings of replicas that carry no stamp: several where a late version brought its newer siblings.
+    pub replicas: Vec<Replica>,
     /// Bytes of object content brought over.
     pub bytes: u64,
     /// Whether the replica could be compared with its source (P5).
@@ -303,7 +303,7 @@ impl KeptFault {
 
 impl fmt::Display for KeptFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "could not {} at the {}: ", self.during, self.side.name())?;
+        write!(f, "could not {} {}: ", self.during, self.side.place())?;
         if let Some(code) = &self.code {
             write!(f, "{code}: ")?;
         } else if let Some(status) = self.status {

@@ -139,6 +139,21 @@ impl Side {
     }
 }
 
+impl Side {
+    /// Where that is, in a sentence.
+    #[must_use]
+    pub fn place(self) -> &'static str {
+        match self {
+            Self::Source => "at the source",
+            Self::Target => "at the target",
+            Self::Queue => "at the queue",
+            Self::Keys => "at the key service",
+            Self::Monitoring => "at the monitoring",
+            Self::Local => "on this machine",
+        }
+    }
+}
+
 /// One thing that went wrong.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
@@ -165,7 +180,7 @@ impl Fault {
 
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "could not {} at the {}: ", self.during, self.side.name())?;
+        write!(f, "could not {} {}: ", self.during, self.side.place())?;
         if let Some(code) = &self.code {
             write!(f, "{code}: ")?;
         } else if let Some(status) = self.status {

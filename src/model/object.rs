@@ -133,6 +133,18 @@ impl VersionId {
         Self::new("null")
     }
 
+    /// No version in particular: a listing of current objects tells no ids, so whichever is current is meant.
+    #[must_use]
+    pub fn unnamed() -> Self {
+        Self::new("")
+    }
+
+    /// Whether whichever version is current is meant.
+    #[must_use]
+    pub fn is_unnamed(&self) -> bool {
+        self.as_str().is_empty()
+    }
+
     /// Whether this is the null version, whose content may change under the same id.
     #[must_use]
     pub fn is_null(&self) -> bool {
@@ -283,4 +295,67 @@ pub enum Versioning {
     Enabled,
     /// Enabled once, then suspended: writes go to the null version.
     Suspended,
+}
+
+/// The order in which a store lists its keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum KeyOrder {
+    /// By the bytes of their UTF-8, as S3 does.
+    #[default]
+    Bytes,
+    /// Directory by directory, as stores on top of a file system do: as by bytes, but `/` comes before all else.
+    Paths,
+}
+
+impl KeyOrder {
+    /// Which of two keys is listed first.
+    #[must_use]
+    pub fn compare(self, one: &str, other: &str) -> std::cmp::Ordering {
+        match self {
+            Self::Bytes => one.cmp(other),
+            Self::Paths => {
+                let equal = one.bytes().zip(other.bytes()).take_while(|(left, right)| left == right).count();
+                let (one, other) = (one.as_bytes().get(equal..), other.as_bytes().get(equal..));
+                let first = |rest: Option<&[u8]>| rest.and_then(<[u8]>::first).copied().map(Self::path_rank);
+                first(one).cmp(&first(other))
+            }
+        }
+    }
+
+    fn path_rank(byte: u8) -> u16 {
+        if byte == b'/' { 0 } else { u16::from(byte) + 1 }
+    }
+}
+
+/// One line of an object listing: the current version of a key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listed {
+    /// The key.
+    pub key: Key,
+    /// Length in bytes.
+    pub size: u64,
+    /// The ETag; whether it is made from the plain bytes, a listing does not tell.
+    pub etag: ETag,
+    /// When it was stored.
+    pub modified: Timestamp,
+    /// The storage class; `None` is `STANDARD`.
+    pub storage_class: Option<String>,
+    /// Algorithm and kind of the stored checksum, where told: never its value.
+    pub checksum: Option<(super::digest::Algorithm, super::digest::ChecksumType)>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::KeyOrder;
+    use proptest::prelude::*;
+
+    proptest! {
+        /// By directories is by bytes, with `/` before everything.
+        #[test]
+        fn orders_of_keys(one in "[a/.é\\-]{0,6}", other in "[a/.é\\-]{0,6}") {
+            prop_assert_eq!(KeyOrder::Bytes.compare(&one, &other), one.as_bytes().cmp(other.as_bytes()));
+            let ranked = |key: &str| key.replace('/', "\0").into_bytes();
+            prop_assert_eq!(KeyOrder::Paths.compare(&one, &other), ranked(&one).cmp(&ranked(&other)));
+        }
+    }
 }

@@ -11,6 +11,7 @@
 )]
 
 pub(crate) mod compare;
+pub(crate) mod events;
 pub(crate) mod objects;
 pub(crate) mod pair;
 pub(crate) mod proxy;

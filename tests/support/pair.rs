@@ -55,6 +55,8 @@ pub(crate) struct Setup {
     pub(crate) locking: Locking,
     /// What the one rule says beyond its id and target; or whole `[[rules]]` tables if it begins with one.
     pub(crate) rule: String,
+    /// What the queue's table says beyond its place.
+    pub(crate) queue: String,
     /// More tables of the config, such as `[transfer]`.
     pub(crate) more: String,
     /// By what way the binary reaches the servers; `None` for the straight one.
@@ -73,6 +75,7 @@ impl Setup {
             target_versions: Versions::Enabled,
             locking: Locking::Off,
             rule: "delete_markers = true".to_owned(),
+            queue: String::new(),
             more: String::new(),
             source_endpoint: None,
             target_endpoint: None,
@@ -169,7 +172,7 @@ impl Pair {
         }
         let source_key = make_key(cloud, SOURCE_REGION).await;
         let target_key = make_key(cloud, TARGET_REGION).await;
-        let directory = tempfile::Builder::new().prefix("repl-test-").tempdir().unwrap();
+        let directory = make_directory();
         let (config, ledger) = (directory.path().join("repl.toml"), directory.path().join("ledger"));
         let pair = Self {
             source,
@@ -188,6 +191,53 @@ impl Pair {
         pair
     }
 
+    /// The same buckets and queue with a config, a ledger and a directory of its own: for a second worker.
+    pub(crate) fn another_worker(&self) -> Self {
+        self.with_queue(self.queue_url.clone(), self.dead_letter_url.clone())
+    }
+
+    fn with_queue(&self, queue_url: String, dead_letter_url: String) -> Self {
+        let directory = make_directory();
+        let (config, ledger) = (directory.path().join("repl.toml"), directory.path().join("ledger"));
+        let pair = Self {
+            source: self.source.clone(),
+            target: self.target.clone(),
+            sqs: self.sqs.clone(),
+            queue_url,
+            dead_letter_url,
+            source_key: self.source_key.clone(),
+            target_key: self.target_key.clone(),
+            config,
+            ledger,
+            setup: self.setup.clone(),
+            directory,
+        };
+        pair.write_config();
+        pair
+    }
+
+    /// The other direction: from the target back to the source, with a queue and a worker of its own.
+    pub(crate) async fn way_back(&self) -> Self {
+        let sqs = self.setup.services().access().sqs(self.target.region);
+        let (queue_url, dead_letter_url, arn) = make_queue(&sqs, &unique_name()).await;
+        if self.setup.target != Server::Seaweedfs {
+            notify(&self.target, &arn).await;
+        }
+        let mut back = self.with_queue(queue_url, dead_letter_url);
+        std::mem::swap(&mut back.source, &mut back.target);
+        std::mem::swap(&mut back.source_key, &mut back.target_key);
+        std::mem::swap(&mut back.setup.source, &mut back.setup.target);
+        std::mem::swap(&mut back.setup.source_endpoint, &mut back.setup.target_endpoint);
+        back.sqs = sqs;
+        back.write_config();
+        back
+    }
+
+    /// One more bucket like the target.
+    pub(crate) async fn another_target(&self) -> Bucket {
+        Bucket::make(self.setup.target, &format!("{}-dst", unique_name()), TARGET_REGION, &self.setup).await
+    }
+
     /// Writes the config file as the setup now says; change the setup first to change the config.
     pub(crate) fn write_config(&self) {
         std::fs::write(&self.config, self.config_text()).unwrap();
@@ -202,7 +252,8 @@ impl Pair {
         let queue_endpoint = setup.queue_endpoint.clone().unwrap_or_else(|| straight(setup.services()));
         let mut text = String::new();
         bucket_table(&mut text, "source", &self.source, &source_endpoint);
-        write!(text, "[queue]\nurl = \"{}\"\nendpoint = \"{queue_endpoint}\"\n\n", self.queue_url).unwrap();
+        let queue = [&self.queue_url, &queue_endpoint, &setup.queue];
+        write!(text, "[queue]\nurl = \"{}\"\nendpoint = \"{}\"\n{}\n\n", queue[0], queue[1], queue[2]).unwrap();
         bucket_table(&mut text, "targets.dr", &self.target, &target_endpoint);
         if setup.rule.trim_start().starts_with("[[rules]]") {
             writeln!(text, "{}\n", setup.rule).unwrap();
@@ -242,6 +293,13 @@ impl Pair {
         self.put_message(&event(&self.source, name, key, version)).await;
     }
 
+    /// Shortens for how long a message is hidden that was handed to a worker which then died.
+    pub(crate) async fn hide_briefly(&self) {
+        let attribute = (QueueAttributeName::VisibilityTimeout, "5");
+        let request = self.sqs.set_queue_attributes().queue_url(&self.queue_url);
+        request.attributes(attribute.0, attribute.1).send().await.unwrap();
+    }
+
     /// How many messages the queue holds, waiting and in flight.
     pub(crate) async fn queue_depth(&self) -> u64 {
         queue_depth(&self.sqs, &self.queue_url).await
@@ -264,7 +322,8 @@ impl Setup {
     }
 }
 
-fn bucket_table(text: &mut String, table: &str, bucket: &Bucket, endpoint: &str) {
+/// A table of the config that names a bucket.
+pub(crate) fn bucket_table(text: &mut String, table: &str, bucket: &Bucket, endpoint: &str) {
     let (name, region) = (&bucket.name, bucket.region);
     write!(
         text,
@@ -299,6 +358,10 @@ impl Bucket {
         let versioning = VersioningConfiguration::builder().status(status).build();
         self.s3.put_bucket_versioning().bucket(&self.name).versioning_configuration(versioning).send().await.unwrap();
     }
+}
+
+fn make_directory() -> TempDir {
+    tempfile::Builder::new().prefix("repl-test-").tempdir().unwrap()
 }
 
 /// A name that no other test of any running binary has.

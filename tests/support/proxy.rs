@@ -107,6 +107,8 @@ pub(crate) enum Act {
     FlipResponse(u64),
     /// Lets the server do it all, then breaks the connection off without an answer.
     LoseAnswer,
+    /// Passes it on, and takes away every header of the answer that begins so.
+    HideHeaders(&'static str),
     /// Lets the server do it all, then answers something else.
     AnswerAfter { status: u16, body: String },
 }
@@ -296,6 +298,15 @@ async fn forward(request: Request<Incoming>, upstream: &str, book: &Mutex<Book>)
             drain(pass(outgoing, upstream).await?.into_body()).await?;
             made_up(status, &[("content-type", "application/xml".to_owned())], body)?
         }
+        Act::HideHeaders(prefix) => {
+            let mut answer = pass(outgoing, upstream).await?;
+            let hidden: Vec<_> =
+                answer.headers().keys().filter(|name| name.as_str().starts_with(prefix)).cloned().collect();
+            for name in hidden {
+                answer.headers_mut().remove(name);
+            }
+            answer.map(|body| Either::Left(Altered::new(body, response_change, received)))
+        }
         Act::Pass
         | Act::Throttle(_)
         | Act::CutRequest(_)
@@ -319,9 +330,12 @@ fn changes(act: &Act) -> (Change, Change) {
         Act::CutResponse(at) => (Change::None, Change::Cut(at)),
         Act::FlipRequest(at) => (Change::Flip(at), Change::None),
         Act::FlipResponse(at) => (Change::None, Change::Flip(at)),
-        Act::Pass | Act::Answer { .. } | Act::Delay(_) | Act::LoseAnswer | Act::AnswerAfter { .. } => {
-            (Change::None, Change::None)
-        }
+        Act::Pass
+        | Act::Answer { .. }
+        | Act::Delay(_)
+        | Act::HideHeaders(_)
+        | Act::LoseAnswer
+        | Act::AnswerAfter { .. } => (Change::None, Change::None),
     }
 }
 

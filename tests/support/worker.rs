@@ -43,17 +43,35 @@ pub(crate) async fn run_repl(pair: &Pair, args: &[&str], patience: Duration) -> 
     worker.end(patience).await
 }
 
+/// Works off what the queue holds, and ends once there has been nothing to do for a second.
+pub(crate) async fn catch_up(pair: &Pair) -> Output {
+    run_repl(pair, &["run", "--until-idle=1s", "--json"], Duration::from_secs(120)).await
+}
+
 /// Starts `repl ARGS --config …`; it is killed when the worker is dropped.
 pub(crate) fn spawn_repl(pair: &Pair, args: &[&str]) -> Worker {
     let said = [pair.directory.path().join("stdout"), pair.directory.path().join("stderr")];
     spawn_repl_into(pair, args, said)
 }
 
+/// As [`spawn_repl`], for a worker that will be [starved](Worker::fill_its_disk).
+pub(crate) fn spawn_hardy_repl(pair: &Pair, args: &[&str]) -> Worker {
+    // Ignored signals stay ignored over exec: a write beyond the limit fails instead of killing the worker.
+    let mut shell = Command::new("bash");
+    shell.args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_repl")]);
+    let said = [pair.directory.path().join("stdout"), pair.directory.path().join("stderr")];
+    start(shell, pair, args, said)
+}
+
 /// As [`spawn_repl`], for several workers of one pair: each needs its own files for stdout and stderr.
 pub(crate) fn spawn_repl_into(pair: &Pair, args: &[&str], said: [PathBuf; 2]) -> Worker {
+    start(Command::new(env!("CARGO_BIN_EXE_repl")), pair, args, said)
+}
+
+fn start(mut command: Command, pair: &Pair, args: &[&str], said: [PathBuf; 2]) -> Worker {
     let [stdout, stderr] = &said;
     let access = pair.access();
-    let child = Command::new(env!("CARGO_BIN_EXE_repl"))
+    let child = command
         .args(args)
         .arg("--config")
         .arg(&pair.config)
@@ -96,6 +114,14 @@ impl Worker {
     /// What it has written to stderr so far.
     pub(crate) fn stderr(&self) -> String {
         std::fs::read_to_string(&self.said[1]).unwrap()
+    }
+
+    /// From now on no write beyond 8 KiB of a file succeeds, as if the disk were full: none to a used ledger, while what
+    /// the worker says still finds room.
+    pub(crate) async fn fill_its_disk(&self) {
+        let limit = format!("--fsize={}", 8 << 10);
+        let set = Command::new("prlimit").args(["--pid", &self.pid().to_string(), &limit]).status().await.unwrap();
+        assert!(set.success(), "prlimit of util-linux is needed");
     }
 
     /// Whether it still runs.
@@ -161,4 +187,17 @@ pub(crate) async fn eventually(what: &str, patience: Duration, mut ask: impl Asy
         assert!(Instant::now() < deadline, "not within {patience:?}: {what}");
         tokio::time::sleep(LOOK).await;
     }
+}
+
+/// How long a run may take that ends by itself: generous, as the machine may be busy with other things.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Runs the worker until there is nothing left to do, all well; its report.
+pub(crate) async fn work_off(pair: &Pair) -> serde_json::Value {
+    work_off_with(pair, 0).await
+}
+
+/// Runs the worker until there is nothing left to do; its report. Fails if it ends with another exit code.
+pub(crate) async fn work_off_with(pair: &Pair, code: i32) -> serde_json::Value {
+    run_repl(pair, &["run", "--until-idle=1s", "--json"], PATIENCE).await.expect_code(code).json()
 }

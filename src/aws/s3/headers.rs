@@ -64,10 +64,15 @@ pub(super) fn checksum_type(name: &str) -> Option<ChecksumType> {
         .find(|kind| type_name(*kind).eq_ignore_ascii_case(name))
 }
 
-/// A checksum as told, of the type told, or else of the type that its value shows: `-N` ends a composite one.
+/// A checksum as told. `-N` ends a composite one, whatever type is told beside it: some stores call all their checksums
+/// full.
 pub(super) fn checksum_told(algorithm: Algorithm, kind: Option<&str>, value: &str) -> Checksum {
-    let shown = if value.contains('-') { ChecksumType::Composite } else { ChecksumType::FullObject };
-    Checksum { algorithm, kind: kind.and_then(checksum_type).unwrap_or(shown), value: value.to_owned() }
+    let kind = if value.contains('-') {
+        ChecksumType::Composite
+    } else {
+        kind.and_then(checksum_type).unwrap_or(ChecksumType::FullObject)
+    };
+    Checksum { algorithm, kind, value: value.to_owned() }
 }
 
 /// The checksum that an answer's headers carry.

@@ -132,7 +132,7 @@ fn entry(row: Row, encoded: bool) -> Result<VersionEntry, String> {
 }
 
 /// `encoding-type=url` is form encoding: a space comes as `+`, a plus as `%2B`.
-fn decode(text: &str, encoded: bool) -> Result<String, String> {
+pub(super) fn decode(text: &str, encoded: bool) -> Result<String, String> {
     if !encoded {
         return Ok(text.to_owned());
     }

@@ -6,6 +6,7 @@ mod exchange;
 mod headers;
 mod listing;
 mod multipart;
+mod objects;
 mod read;
 mod write;
 
@@ -26,8 +27,8 @@ use crate::model::digest::{Algorithm, Checksum};
 use crate::model::fault::{Fault, FaultKind, Side};
 use crate::model::object::{Found, Head, Key, Lock, Tags, VersionId, Versioning};
 use crate::ports::{
-    Completion, Condition, CopySource, Fetched, Grant, NewObject, ObjectStore, OpenUpload, Part, Payload, Pick, Read,
-    UploadChecksum, UploadRef, VersionPage, Written,
+    Completion, Condition, CopySource, Fetched, Grant, ListFrom, NewObject, ObjectPage, ObjectStore, OpenUpload, Part,
+    Payload, Pick, Read, UploadChecksum, UploadRef, VersionPage, Written,
 };
 
 /// How long "never versioned" is believed: versioning can be switched on at any time, but never off for good.
@@ -165,6 +166,10 @@ impl ObjectStore for S3Bucket {
 
     async fn acl(&self, key: &Key, pick: &Pick) -> Result<Vec<Grant>, Fault> {
         self.get_acl(key, pick).await
+    }
+
+    async fn list_objects(&self, prefix: &str, from: &ListFrom, most: Option<u16>) -> Result<ObjectPage, Fault> {
+        self.object_page(prefix, from, most).await
     }
 
     async fn list_versions(&self, prefix: &str, after: Option<(Key, VersionId)>) -> Result<VersionPage, Fault> {

@@ -121,8 +121,21 @@ impl S3Bucket {
         };
         match absence(&error) {
             Some(Absence::DeleteMarker) => Ok(Found::DeleteMarker),
-            Some(Absence::Missing) => Ok(Found::Missing),
+            Some(Absence::Missing) => self.ask_whether_missing(key, pick).await,
             None => Err(self.ask_why(key, pick, site.explain(&error)).await),
+        }
+    }
+
+    /// To a HEAD a missing bucket looks like a missing key: the GET's body tells them apart, and a bucket that is gone
+    /// is no reason to call its objects gone.
+    async fn ask_whether_missing(&self, key: &Key, pick: &Pick) -> Result<Found, Fault> {
+        let probe = Read { pick: pick.clone(), range: Some((0, 0)), if_match: None };
+        match self.get_object(key, probe).await? {
+            Fetched::Missing => Ok(Found::Missing),
+            Fetched::DeleteMarker => Ok(Found::DeleteMarker),
+            Fetched::Object(_) => {
+                Err(self.site("look at object").fault(FaultKind::Transient, "it came to be while it was looked at"))
+            }
         }
     }
 

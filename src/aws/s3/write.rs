@@ -39,7 +39,7 @@ impl Sending {
     pub(super) async fn new(payload: Payload, site: Site) -> Result<Self, Fault> {
         match payload {
             Payload::Whole(bytes) => Ok(Self::whole(bytes)),
-            Payload::Piped { mut stream, length: 0 } => {
+            Payload::Piped { mut stream, length: 0, .. } => {
                 while let Some(piece) = stream.next().await {
                     if !piece?.is_empty() {
                         return Err(site.fault(FaultKind::Corrupt, "the body is longer than the 0 bytes announced"));
@@ -47,7 +47,7 @@ impl Sending {
                 }
                 Ok(Self::whole(Bytes::new()))
             }
-            Payload::Piped { stream, length } => {
+            Payload::Piped { stream, length, .. } => {
                 let progress = Progress::default();
                 Ok(Self::Piped(Piped::new(stream, length, progress.clone(), site), progress, length))
             }
@@ -91,6 +91,9 @@ impl S3Bucket {
         let site = self.site("write object");
         let mut sent = headers::of_new_object(object, site)?;
         sent.extend(checksum_sent(checksum));
+        if let Payload::Piped { md5: Some(md5), .. } = &payload {
+            sent.push(("content-md5".to_owned(), md5.clone()));
+        }
         let exchange = Exchange::creating(sent);
         let length = i64::try_from(payload.length())
             .map_err(|_| site.fault(FaultKind::Ineligible, "it is larger than any store accepts"))?;

@@ -288,7 +288,7 @@ async fn replicas_without_a_stamp_are_mapped_for_ever() {
     for (n, version) in ["1", "2", "1"].into_iter().enumerate() {
         ledger.admit(work(vec![job("a", &format!("j{n}"), 1)])).await.unwrap();
         let claims = all(&ledger, at(9)).await[0].take_all();
-        let settlement = Settlement { replica: Some(replica(version, &n.to_string())), ..done(at(9)) };
+        let settlement = Settlement { replicas: vec![replica(version, &n.to_string())], ..done(at(9)) };
         ledger.settle(claims, settlement).await.unwrap();
     }
     let known = ledger.replicas(&TargetId::new("dr"), &Key::new("a")).unwrap();

@@ -1,0 +1,467 @@
+//! Whole histories: every version that a rule brings, in its order (P3).
+
+use std::collections::VecDeque;
+
+use futures_util::StreamExt as _;
+use futures_util::future::join_all;
+use futures_util::stream::FuturesOrdered;
+
+use super::compare::{Scope, Step, step};
+use super::judge::{self, Content};
+use super::look::{Looker, Pairing};
+use super::range::{Hole, patiently};
+use super::walk::is_asked;
+use super::{Finding, Further, Listener, Seen, Told, Verdict, extra};
+use crate::model::fault::{Fault, FaultKind, Side};
+use crate::model::object::{Found, Key, KeyOrder, Listed, VersionEntry, VersionId};
+use crate::plan::history::{Kind, Replica, oldest_first};
+use crate::plan::route::{History, Rule};
+use crate::ports::{ListFrom, ObjectStore, Pick};
+
+/// Keys whose histories are looked at at once.
+const KEYS: usize = 16;
+/// Versions of a store without S3's order that are sorted in memory: some 60 MiB.
+const SORTABLE: usize = 200_000;
+
+/// A key with its versions, newest first.
+type Group = (Key, Vec<VersionEntry>);
+
+/// Compares the histories of every key in a scope and tells each version's outcome, keys in order.
+pub(super) async fn walk<S: ObjectStore>(
+    looker: &Looker<'_, S>,
+    scope: &Scope,
+    listener: &mut impl Listener,
+) -> Result<(), Fault> {
+    let at_target = scope.at_target(&scope.prefix).into_owned();
+    let mut merge = Merge {
+        scope,
+        order: KeyOrder::Bytes,
+        source: Versions::new(Side::Source, looker.source, &scope.prefix),
+        target: Versions::new(Side::Target, looker.store, &at_target),
+    };
+    let mut begun = Some(merge.begin().await);
+    let mut under_way = FuturesOrdered::new();
+    let mut ended = false;
+    while !ended || !under_way.is_empty() {
+        tokio::select! {
+            biased;
+            Some(found) = under_way.next(), if !under_way.is_empty() => {
+                let found: Vec<Finding> = found;
+                for finding in found {
+                    listener.tell(Told::Finding(Box::new(finding))).await?;
+                }
+            }
+            next = merge.next(begun.take()), if !ended && under_way.len() < KEYS => match next {
+                Ok(Some((source, target))) => under_way.push_back(judge(looker, scope, source, target)),
+                Ok(None) => ended = true,
+                Err((side, fault, after)) => {
+                    ended = true;
+                    listener.tell(Told::Hole { side, target: scope.target.clone(), hole: Hole { after, upto: None, fault } }).await?;
+                }
+            },
+        }
+    }
+    Ok(())
+}
+
+type Broken = (Side, Fault, Option<Key>);
+
+/// Both version listings, key by key.
+struct Merge<'a, S> {
+    scope: &'a Scope,
+    order: KeyOrder,
+    source: Versions<'a, S>,
+    target: Versions<'a, S>,
+}
+
+impl<S: ObjectStore> Merge<'_, S> {
+    /// Learns in which order the stores list, and sorts where they do not agree.
+    async fn begin(&mut self) -> Result<(), Broken> {
+        let (one, other) = (self.source.learn_order().await?, self.target.learn_order().await?);
+        if one == other {
+            self.order = one;
+            return Ok(());
+        }
+        for side in [&mut self.source, &mut self.target] {
+            if side.order != KeyOrder::Bytes {
+                side.sort_all().await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The next key's versions on both sides; the first failed page ends it. If dropped, nothing is lost.
+    async fn next(
+        &mut self,
+        begun: Option<Result<(), Broken>>,
+    ) -> Result<Option<(Option<Group>, Option<Group>)>, Broken> {
+        begun.unwrap_or(Ok(()))?;
+        tokio::try_join!(self.source.fill(), self.target.fill())?;
+        let source = self.source.group.as_ref().map(|(key, _)| self.scope.at_target(key.as_str()));
+        let target = self.target.group.as_ref().map(|(key, _)| key.as_str());
+        Ok(match step(self.order, source.as_deref(), target) {
+            Step::End => None,
+            Step::Source => Some((self.source.group.take(), None)),
+            Step::Target => Some((None, self.target.group.take())),
+            Step::Both => Some((self.source.group.take(), self.target.group.take())),
+        })
+    }
+}
+
+/// One side's versions, grouped by key.
+struct Versions<'a, S> {
+    side: Side,
+    store: &'a S,
+    prefix: &'a str,
+    order: KeyOrder,
+    after: Option<(Key, VersionId)>,
+    entries: VecDeque<VersionEntry>,
+    group: Option<Group>,
+    last: Option<Key>,
+    ended: bool,
+}
+
+impl<'a, S: ObjectStore> Versions<'a, S> {
+    fn new(side: Side, store: &'a S, prefix: &'a str) -> Self {
+        let order = KeyOrder::Bytes;
+        Self {
+            side,
+            store,
+            prefix,
+            order,
+            after: None,
+            entries: VecDeque::new(),
+            group: None,
+            last: None,
+            ended: false,
+        }
+    }
+
+    fn broken(&self, fault: Fault) -> Broken {
+        (self.side, fault, self.last.clone())
+    }
+
+    async fn learn_order(&mut self) -> Result<KeyOrder, Broken> {
+        let page = patiently(|| self.store.list_objects(self.prefix, &ListFrom::Start, Some(1))).await;
+        self.order = page.map_err(|fault| self.broken(fault))?.order;
+        Ok(self.order)
+    }
+
+    async fn page(&mut self) -> Result<(), Broken> {
+        let page = patiently(|| self.store.list_versions(self.prefix, self.after.clone())).await;
+        let mut page = page.map_err(|fault| self.broken(fault))?;
+        if self.order == KeyOrder::Paths {
+            // Versions of one key keep their order: the sort is stable.
+            page.entries.sort_by(|one, other| self.order.compare(one.key.as_str(), other.key.as_str()));
+        }
+        self.entries.extend(page.entries);
+        self.ended = page.next.is_none();
+        self.after = page.next;
+        Ok(())
+    }
+
+    async fn sort_all(&mut self) -> Result<(), Broken> {
+        while !self.ended {
+            self.page().await?;
+            if self.entries.len() > SORTABLE {
+                let detail = format!(
+                    "the two stores list keys in different orders, and more than {SORTABLE} versions are not sorted in memory: compare prefix by prefix"
+                );
+                return Err(self.broken(Fault::new(FaultKind::Refused, self.side, "list versions", detail)));
+            }
+        }
+        self.order = KeyOrder::Bytes;
+        self.entries.make_contiguous().sort_by(|one, other| one.key.as_str().cmp(other.key.as_str()));
+        Ok(())
+    }
+
+    /// Has the next group ready, unless there is none.
+    async fn fill(&mut self) -> Result<(), Broken> {
+        if self.group.is_some() {
+            return Ok(());
+        }
+        loop {
+            let key = self.entries.front().map(|entry| entry.key.clone());
+            let whole = key.as_ref().is_some_and(|key| self.entries.back().is_some_and(|entry| entry.key != *key));
+            if !whole && !self.ended {
+                self.page().await?;
+                continue;
+            }
+            let Some(key) = key else { return Ok(()) };
+            if self.last.as_ref().is_some_and(|last| self.order.compare(last.as_str(), key.as_str()).is_ge()) {
+                let detail =
+                    format!("the store lists {key:?} after {:?}: its order cannot be compared with", self.last);
+                return Err(self.broken(Fault::new(FaultKind::Refused, self.side, "list versions", detail)));
+            }
+            let count = self.entries.iter().take_while(|entry| entry.key == key).count();
+            self.last = Some(key.clone());
+            self.group = Some((key, self.entries.drain(..count).collect()));
+            return Ok(());
+        }
+    }
+}
+
+/// Every outcome of one key.
+async fn judge<S: ObjectStore>(
+    looker: &Looker<'_, S>,
+    scope: &Scope,
+    source: Option<Group>,
+    target: Option<Group>,
+) -> Vec<Finding> {
+    let Some((key, versions)) = source else {
+        let Some((target_key, versions)) = target else { return Vec::new() };
+        let stranger = versions.first().and_then(|newest| listed(newest).zip(scope.at_source(&target_key)));
+        return match stranger {
+            Some((newest, key)) if looker.settings.sample.picks(&key) => {
+                extra::judge(looker, scope, key, newest).await.into_iter().collect()
+            }
+            Some(_) | None => Vec::new(),
+        };
+    };
+    if !looker.settings.sample.picks(&key) {
+        return Vec::new();
+    }
+    let target_key = Key::new(scope.at_target(key.as_str()));
+    let at = At { looker, scope, key, target_key };
+    match at.judge(versions, target.map(|(_, versions)| versions).unwrap_or_default()).await {
+        Ok(findings) => findings,
+        Err(fault) => vec![looker.failed(&at.pairing(None, None), None, fault)],
+    }
+}
+
+fn listed(entry: &VersionEntry) -> Option<Listed> {
+    let (etag, size) = entry.object.clone()?;
+    let (key, modified) = (entry.key.clone(), entry.modified);
+    Some(Listed { key, size, etag, modified, storage_class: None, checksum: None })
+}
+
+fn kind(entry: &VersionEntry) -> Kind {
+    if entry.object.is_some() { Kind::Object } else { Kind::Marker }
+}
+
+/// One key.
+struct At<'a, S> {
+    looker: &'a Looker<'a, S>,
+    scope: &'a Scope,
+    key: Key,
+    target_key: Key,
+}
+
+impl<S: ObjectStore> At<'_, S> {
+    fn pairing(&self, source: Option<&VersionEntry>, replica: Option<&VersionEntry>) -> Pairing {
+        let pick =
+            |entry: Option<&VersionEntry>| entry.map_or(Pick::Current, |entry| Pick::Version(entry.version.clone()));
+        Pairing {
+            key: self.key.clone(),
+            target_key: self.target_key.clone(),
+            source_pick: pick(source),
+            target_pick: pick(replica),
+            source: source.map(Seen::from),
+            replica: replica.map(Seen::from),
+        }
+    }
+
+    /// Both histories newest first.
+    async fn judge(&self, source: Vec<VersionEntry>, target: Vec<VersionEntry>) -> Result<Vec<Finding>, Fault> {
+        let newest_is_marker = source.first().is_some_and(|entry| entry.object.is_none());
+        let Some((rule, mut wanted)) = self.in_scope(oldest_first(source)).await? else { return Ok(Vec::new()) };
+        if rule.history == History::Latest {
+            wanted = wanted.split_off(wanted.len().saturating_sub(1));
+            if newest_is_marker && !rule.delete_markers {
+                return Ok(Vec::new());
+            }
+        }
+        let mut target = oldest_first(target);
+        if rule.history == History::Latest {
+            target = target.split_off(target.len().saturating_sub(1));
+        }
+        let told = self.tell_apart(&wanted, &target).await?;
+        let mut findings = self.versions(rule, &wanted, &target, &told).await;
+        findings.extend(self.strangers(rule, &target, &told));
+        findings.extend(self.order(rule, &wanted, &target, &told));
+        Ok(findings)
+    }
+
+    /// The versions that rules in scope bring, oldest first, and the newest one's rule; `None` where none does.
+    async fn in_scope(&self, versions: Vec<VersionEntry>) -> Result<Option<(&Rule, Vec<VersionEntry>)>, Fault> {
+        let mut newest = None;
+        let mut wanted = Vec::new();
+        for entry in versions {
+            if entry.object.is_none() {
+                wanted.push(entry);
+                continue;
+            }
+            let rule = self.looker.rule(&self.key, &Pick::Version(entry.version.clone())).await?;
+            if let Some(rule) = rule.filter(|rule| is_asked(self.looker.settings, self.scope, rule)) {
+                newest = Some(rule);
+                wanted.push(entry);
+            }
+        }
+        Ok(newest.map(|rule| {
+            wanted.retain(|entry| entry.object.is_some() || rule.delete_markers);
+            (rule, wanted)
+        }))
+    }
+
+    /// Which source version each target version is, by stamp, else by equal ETag and size; and whether it is ours.
+    async fn tell_apart(
+        &self,
+        source: &[VersionEntry],
+        target: &[VersionEntry],
+    ) -> Result<Vec<(Replica, Ours)>, Fault> {
+        let looks = target.iter().map(|entry| async move {
+            if entry.object.is_none() {
+                return Ok((Replica::Marker, Ours::Yes));
+            }
+            let pick = Pick::Version(entry.version.clone());
+            let Found::Object(head) = self.looker.head(self.looker.store, &self.target_key, &pick).await? else {
+                return Ok((Replica::Unknown, Ours::Yes));
+            };
+            let Some(stamp) = self.looker.stamp(&head) else {
+                let place = source.iter().position(|version| version.object == entry.object);
+                return Ok((place.map_or(Replica::Unknown, Replica::Of), Ours::No));
+            };
+            let place = source.iter().position(|version| {
+                version.object.as_ref().is_some_and(|(etag, _)| stamp.names(&version.version, etag, version.modified))
+            });
+            Ok((place.map_or(Replica::Unknown, Replica::Of), Ours::Yes))
+        });
+        join_all(looks).await.into_iter().collect()
+    }
+
+    /// One finding for each version that should be there.
+    async fn versions(
+        &self,
+        rule: &Rule,
+        source: &[VersionEntry],
+        target: &[VersionEntry],
+        told: &[(Replica, Ours)],
+    ) -> Vec<Finding> {
+        let closer = [self.looker.settings.bytes, self.looker.settings.metadata, self.looker.settings.tags];
+        let looks = source.iter().enumerate().filter_map(|(place, version)| {
+            let ours = listed(version)?;
+            let found = told.iter().rposition(|(replica, _)| *replica == Replica::Of(place));
+            let replica = found.and_then(|at| target.get(at));
+            let pairing = self.pairing(Some(version), replica);
+            Some(async move {
+                let Some(theirs) = replica.and_then(listed) else {
+                    let evidence = ("history", "no version at the target is a replica of this one".to_owned());
+                    return Some(self.looker.finding(&pairing, Some(rule), Verdict::Missing, evidence));
+                };
+                match judge::by_listing(&ours, &theirs) {
+                    Content::Same(by, detail) if !closer.contains(&Further::Look) => {
+                        Some(self.looker.finding(&pairing, Some(rule), Verdict::Identical, (by, detail)))
+                    }
+                    Content::Same(..) | Content::Differs(..) | Content::ByParts(_) | Content::Unknown(_) => {
+                        self.looker.compare(pairing, rule).await
+                    }
+                }
+            })
+        });
+        join_all(looks).await.into_iter().flatten().collect()
+    }
+
+    /// Target versions that are of no source version.
+    fn strangers(&self, rule: &Rule, target: &[VersionEntry], told: &[(Replica, Ours)]) -> Vec<Finding> {
+        let unknown = target.iter().zip(told).filter(|(_, (replica, _))| *replica == Replica::Unknown);
+        unknown
+            .map(|(entry, (_, ours))| {
+                let (verdict, evidence) = match ours {
+                    Ours::Yes => (Verdict::Kept, "a replica of a version that the source has no more"),
+                    Ours::No => (Verdict::Extra, "no source version is like it, and it has no stamp"),
+                };
+                let pairing = self.pairing(None, Some(entry));
+                self.looker.finding(&pairing, Some(rule), verdict, ("history", evidence.to_owned()))
+            })
+            .collect()
+    }
+
+    /// What is wrong with the order, where something is.
+    fn order(
+        &self,
+        rule: &Rule,
+        source: &[VersionEntry],
+        target: &[VersionEntry],
+        told: &[(Replica, Ours)],
+    ) -> Option<Finding> {
+        let kinds: Vec<Kind> = source.iter().map(kind).collect();
+        let replicas: Vec<Replica> = told.iter().map(|(replica, _)| *replica).collect();
+        let (verdict, evidence) = ordered(&kinds, &replicas)?;
+        let pairing = self.pairing(source.last(), target.last());
+        Some(self.looker.finding(&pairing, Some(rule), verdict, ("order", evidence.to_owned())))
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ours {
+    Yes,
+    No,
+}
+
+/// What is wrong with the order of a history at the target, both oldest first. Repetitions are not: a late version comes
+/// with its newer siblings again (P3). Objects that are not there at all are told elsewhere.
+fn ordered(source: &[Kind], target: &[Replica]) -> Option<(Verdict, &'static str)> {
+    let there = |place: usize| target.contains(&Replica::Of(place));
+    let expected = |with_markers: bool| {
+        source
+            .iter()
+            .enumerate()
+            .filter(move |(place, kind)| match kind {
+                Kind::Object => there(*place),
+                Kind::Marker => with_markers,
+            })
+            .map(|(place, kind)| match kind {
+                Kind::Object => Replica::Of(place),
+                Kind::Marker => Replica::Marker,
+            })
+            .collect::<Vec<_>>()
+    };
+    if !is_within(&expected(false), target) {
+        return Some((Verdict::Different, "the versions are there, but not in the source's order"));
+    }
+    match (source.last(), target.last()) {
+        (Some(Kind::Marker), newest) if newest != Some(&Replica::Marker) && !target.is_empty() => {
+            return Some((Verdict::Missing, "the source's newest is a delete marker, the target's is not"));
+        }
+        (Some(Kind::Object), newest) if there(source.len() - 1) && newest != Some(&Replica::Of(source.len() - 1)) => {
+            return Some((Verdict::Different, "the source's newest version is at the target, but not its newest"));
+        }
+        _ => {}
+    }
+    (!is_within(&expected(true), target) && !target.is_empty()).then_some((
+        Verdict::Unprovable,
+        "a delete marker between versions is not at the target: it may have come late, and is left out then",
+    ))
+}
+
+/// Whether these stand in that order in the whole, others between.
+fn is_within(these: &[Replica], whole: &[Replica]) -> bool {
+    let mut rest = whole.iter();
+    these.iter().all(|wanted| rest.any(|found| found == wanted))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use Kind::{Marker, Object};
+    use Replica::{Of, Unknown};
+
+    #[test]
+    fn the_order_of_histories() {
+        let verdict = |source: &[Kind], target: &[Replica]| ordered(source, target).map(|(verdict, _)| verdict);
+        assert_eq!(verdict(&[Object, Marker, Object], &[Of(0), Replica::Marker, Of(2)]), None);
+        assert_eq!(verdict(&[Object, Object], &[Of(1), Of(0), Of(1)]), None, "a late version, inserted");
+        assert_eq!(verdict(&[Object, Object], &[Of(1), Of(0)]), Some(Verdict::Different));
+        assert_eq!(verdict(&[Object, Object, Object], &[Of(1), Of(0), Of(2)]), Some(Verdict::Different));
+        assert_eq!(verdict(&[Object, Object], &[Of(0), Of(1), Of(0)]), Some(Verdict::Different), "an old one on top");
+        assert_eq!(verdict(&[Object, Object], &[Of(0), Of(1), Unknown]), Some(Verdict::Different), "a stranger on top");
+        assert_eq!(verdict(&[Object, Marker], &[Of(0)]), Some(Verdict::Missing));
+        assert_eq!(
+            verdict(&[Object, Object], &[Of(0), Replica::Marker]),
+            None,
+            "the missing version is told elsewhere"
+        );
+        assert_eq!(verdict(&[Object, Marker, Object], &[Of(0), Of(2)]), Some(Verdict::Unprovable));
+        assert_eq!(verdict(&[Object, Object], &[]), None, "missing versions are told one by one");
+    }
+}

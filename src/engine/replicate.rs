@@ -552,3 +552,26 @@ pub(super) fn marked(job: &Job, target_version: Option<crate::model::object::Ver
     let brought = vec![Brought::remembered(&applied, None)];
     Finish { applied: Some(applied), brought, ..Finish::without_write(Outcome::Replicated) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::object::{Timestamp, VersionId};
+
+    fn write(version: &str, bytes: u64, verdict: Verdict) -> Finish {
+        let brought = vec![Brought::marker(&VersionId::new(version), Timestamp(0), None)];
+        Finish { bytes, verdict, brought, ..Finish::without_write(Outcome::Replicated) }
+    }
+
+    #[test]
+    fn writes_on_top_of_one_another_keep_every_receipt_and_every_doubt() {
+        let (exact, doubtful) = (Verdict::Exact(Means::Checksum), Verdict::Unprovable("no checksum"));
+        for (first, second) in [(doubtful, exact), (exact, doubtful)] {
+            let (older, newer) = (write("1", 3, first), write("2", 4, second));
+            let expected = [older.brought.clone(), newer.brought.clone()].concat();
+            let both = older.and(newer);
+            assert_eq!((both.bytes, both.verdict, both.brought), (7, doubtful, expected));
+        }
+        assert_eq!(write("1", 0, exact).and(write("2", 0, exact)).verdict, exact);
+    }
+}

@@ -236,6 +236,41 @@ async fn delete_markers_are_told_from_nothing() {
     assert_eq!(look("404 Not Found", "", &no_bucket).await.unwrap_err().kind, FaultKind::Refused);
 }
 
+/// A store that forgets the range where a version is named must not send a large object whole for every part of it.
+#[tokio::test]
+async fn a_store_that_loses_ranges_is_asked_another_way() {
+    let whole = answer(
+        "200 OK",
+        "ETag: \"e\"\r\nLast-Modified: Sat, 21 Nov 2026 12:00:00 GMT\r\nx-amz-version-id: v1\r\n",
+        "abcdef",
+    );
+    let part = |version: &str| {
+        let headers = format!(
+            "ETag: \"e\"\r\nLast-Modified: Sat, 21 Nov 2026 12:00:00 GMT\r\nx-amz-version-id: {version}\r\nContent-Range: bytes 4-5/6\r\n"
+        );
+        answer("206 Partial Content", &headers, "ef")
+    };
+    let server = Scripted::new(&[whole.clone(), part("v1"), part("v2"), whole]).await;
+    let read = async |first, last| {
+        let read = Read {
+            pick: Pick::Version(VersionId::new("v1")),
+            range: Some((first, last)),
+            if_match: Some(ETag::new("e")),
+        };
+        let Fetched::Object(mut got) = server.bucket.get(&Key::new("k"), read).await.unwrap() else { panic!() };
+        let mut bytes = Vec::new();
+        while let Some(piece) = got.body.next().await {
+            bytes.extend(piece.unwrap());
+        }
+        String::from_utf8(bytes).unwrap()
+    };
+    assert_eq!(read(2, 3).await, "cd", "skipped to, from the whole");
+    assert_eq!(read(4, 5).await, "ef");
+    assert_eq!(read(4, 5).await, "ef", "the current version is another one by now: asked by its id again");
+    let named: Vec<bool> = server.asked().iter().map(|asked| asked.contains("versionid=v1")).collect();
+    assert_eq!(named, [true, false, false, true]);
+}
+
 #[tokio::test]
 async fn a_body_cut_short_is_a_fault() {
     let cut = format!("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 10\r\n{HEADERS}\r\nabc");

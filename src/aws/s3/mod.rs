@@ -11,6 +11,7 @@ mod read;
 mod write;
 
 use std::fmt;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -44,6 +45,8 @@ pub struct S3Bucket {
     owner: Option<String>,
     side: Side,
     versioning: Mutex<Option<(Versioning, Instant)>>,
+    /// Whether the store was seen to answer a range of a named version with the whole of it.
+    loses_ranges: AtomicBool,
 }
 
 impl fmt::Debug for S3Bucket {
@@ -74,6 +77,7 @@ impl S3Bucket {
             owner: endpoint.expected_bucket_owner.clone(),
             side: endpoint.owner_side,
             versioning: Mutex::new(None),
+            loses_ranges: AtomicBool::new(false),
         }
     }
 

@@ -1,5 +1,7 @@
 //! Looking: GET, HEAD, part sizes, tags, ACL, listings, versioning.
 
+use std::sync::atomic::Ordering;
+
 use std::collections::BTreeMap;
 
 use aws_sdk_s3::error::SdkError;
@@ -62,6 +64,24 @@ fn window(answer: &Answer, head: &Head, range: Option<(u64, u64)>, site: Site) -
 
 impl S3Bucket {
     pub(super) async fn get_object(&self, key: &Key, read: Read) -> Result<Fetched, Fault> {
+        if let Some(current) = self.around_lost_ranges(&read)
+            && let Ok(Fetched::Object(got)) = self.get_as_told(key, current).await
+            && Pick::Version(got.head.version.clone()) == read.pick
+        {
+            return Ok(Fetched::Object(got));
+        }
+        self.get_as_told(key, read).await
+    }
+
+    /// Some stores forget the range where a version is named, so that each part of a large object would cost all of it.
+    /// Once one was seen to, a part is asked of the current version, and taken if that is the version meant.
+    fn around_lost_ranges(&self, read: &Read) -> Option<Read> {
+        let named = matches!(read.pick, Pick::Version(_));
+        let lost = named && read.range.is_some() && self.loses_ranges.load(Ordering::Relaxed);
+        lost.then(|| Read { pick: Pick::Current, ..read.clone() })
+    }
+
+    async fn get_as_told(&self, key: &Key, read: Read) -> Result<Fetched, Fault> {
         let site = self.site("read object");
         // A range's checksum would not be the object's.
         let exchange = match read.range {
@@ -95,6 +115,9 @@ impl S3Bucket {
         let mut head = headers::head(&answer.headers, site)?;
         if read.range.is_some() {
             head.checksum = None;
+            if answer.status != 206 && matches!(read.pick, Pick::Version(_)) {
+                self.loses_ranges.store(true, Ordering::Relaxed);
+            }
         }
         let window = window(&answer, &head, read.range, site)?;
         let body = Pieces::stream(output.body.into_inner(), window, site);

@@ -437,6 +437,22 @@ async fn a_strangers_object_is_not_overwritten_where_no_version_would_keep_it() 
     }
 }
 
+/// P1, P4: a version is gone only when the source's listing says so too. An answer that denies what is listed, on the
+/// short way and again while both histories are examined, costs a retry and not the object.
+#[tokio::test]
+async fn what_is_listed_is_not_given_up_on_one_answer() {
+    let (pair, source, _target) = between(on(Server::Ministack)).await;
+    pair.source.put("k", "first").await;
+    pair.source.put("k", "second").await;
+    pair.source.put("once", "only").await;
+    let denied = |seen: &Seen| seen.method == "GET" && (seen.path.ends_with("/k") || seen.path.ends_with("/once"));
+    let missing = Act::error(404, "NoSuchKey");
+    source.add(Rule::when(denied, missing).times(5));
+    catch_up(&pair).await.expect_code(0);
+    assert!(source.count(denied) > 5, "the answers were not given up on");
+    assert_eq!(compare(&pair).await, nothing());
+}
+
 /// P10: no more bytes and requests a second than the config says.
 #[tokio::test]
 async fn limits_of_bandwidth_and_requests_hold() {

@@ -353,8 +353,13 @@ async fn status_of_a_worker_running_stopped_and_never_started() {
     assert_eq!(stopped["replicated"], json!({"operations": 2, "bytes": 8}));
 
     let mut worker = spawn_repl(&pair, &["run"]);
-    let started = status(&pair).await;
-    assert_eq!(started["state"], "running");
+    // Until the new worker has the ledger, "stopped" is the truth; the first report of its own is what is judged.
+    let mut started = Value::Null;
+    eventually("the worker runs", PATIENCE, async || {
+        started = status(&pair).await;
+        started["state"] == "running"
+    })
+    .await;
     assert_ne!(started["caught_up"], true, "no receive has come back empty yet: {started:#}");
     pair.source.put("m", "9").await;
     eventually("the third is counted", PATIENCE, async || status(&pair).await["replicated"]["operations"] == 3).await;

@@ -154,7 +154,8 @@ impl Facts<'_> {
         if queue.fault.is_some() {
             return None;
         }
-        let fresh = |time: Timestamp| self.now.since(time) <= FRESH;
+        // A time in the future means that the clock was set back: then nothing is known to be fresh.
+        let fresh = |time: Timestamp| time <= self.now && self.now.since(time) <= FRESH;
         match (queue.seen_empty, queue.depth) {
             (_, Some(depth)) if depth.visible > 0 => Some(false),
             (Some(seen), Some(_)) if fresh(seen) => Some(true),

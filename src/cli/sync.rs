@@ -97,7 +97,7 @@ impl Sync {
             "pending": totals.pending.operations,
             "superseded": totals.superseded.saturating_sub(self.before.superseded),
             "not_replicated": totals.not_replicated.saturating_sub(self.before.not_replicated),
-            "unprovable": totals.unprovable.saturating_sub(self.before.unprovable),
+            "unprovable": self.progress.unprovable() + totals.unprovable.saturating_sub(self.before.unprovable),
             "done": self.done.load(Ordering::Acquire),
             "failure": self.failure.lock().unwrap_or_else(PoisonError::into_inner).clone(),
         })

@@ -101,7 +101,7 @@ pub(super) async fn examine<W: World>(shared: &Arc<Shared<W>>, at: &At<'_, W>) -
     if missing.is_empty() {
         return Ok(Some(nothing_missing(at, &source, &told, wanted)));
     }
-    append(shared, at, &source, (missing, wanted), told.current).await
+    append(shared, at, &source, missing, told.current).await
 }
 
 fn nothing_missing<W: World>(at: &At<'_, W>, source: &[VersionEntry], told: &Told, wanted: usize) -> Finish {
@@ -198,18 +198,18 @@ async fn replica_of<W: World>(
     Ok(place.map_or(unknown, |place| (Replica::Of(place), means)))
 }
 
-/// Appends versions and markers, each on top of the one before.
+/// Appends versions and markers, each on top of the one before. `None` when a side changed meanwhile.
 async fn append<W: World>(
     shared: &Arc<Shared<W>>,
     at: &At<'_, W>,
     source: &[VersionEntry],
-    (missing, wanted): (Vec<usize>, usize),
+    missing: Vec<usize>,
     current: Option<ETag>,
 ) -> Result<Option<Finish>, Stop> {
     let mut top = current;
     let mut finish: Option<Finish> = None;
     for place in missing {
-        let Some(entry) = source.get(place) else { continue };
+        let Some(entry) = source.get(place) else { return Ok(None) };
         let condition = top.clone().map_or(Condition::Absent, Condition::Matches);
         let step = match &entry.object {
             None => mark(shared, at, entry, &condition).await?,
@@ -223,20 +223,17 @@ async fn append<W: World>(
                     None => *step,
                 });
             }
-            Step::Gone if place == wanted => return Ok(Some(Finish::without_write(Outcome::Gone))),
-            Step::Gone => {}
             Step::Not(reason) => return Ok(Some(Finish::without_write(Outcome::NotReplicated(reason)))),
             Step::Again => return Ok(None),
         }
     }
-    Ok(Some(finish.unwrap_or_else(|| Finish::without_write(Outcome::Gone))))
+    Ok(finish)
 }
 
 enum Step {
     Done(Box<Finish>),
-    /// Deleted at the source since it was listed.
-    Gone,
     Not(String),
+    /// One of the sides is not as it was listed: both are to be looked at again.
     Again,
 }
 
@@ -253,8 +250,9 @@ async fn copy<W: World>(
             let finish = landed_finish(shared, at, *landed);
             Step::Done(Box::new(Finish { applied: Some(applied), ..finish }))
         }
+        // What the source listed a moment ago and does not give now is gone only if the next listing says so too.
         Carried::AlreadyEqual(_) | Carried::Examine | Carried::Raced => Step::Again,
-        Carried::DeleteMarker | Carried::Missing => Step::Gone,
+        Carried::DeleteMarker | Carried::Missing => Step::Again,
         Carried::NotReplicated(reason) => Step::Not(reason),
     })
 }

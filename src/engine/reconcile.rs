@@ -1,7 +1,6 @@
 //! Reconcile: lists both sides and admits what differs. What the listings already prove equal costs no request.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use crate::audit::sample::Sample;
 use crate::audit::{self, Finding, Further, Listener, Told, Verdict};
@@ -48,10 +47,7 @@ impl<W: World> super::Engine<W> {
         admitting.flush().await?;
         match admitting.hole {
             Some(fault) => Err(fault),
-            None => {
-                progress.end();
-                Ok(Scanned::Complete)
-            }
+            None => Ok(Scanned::Complete),
         }
     }
 }
@@ -80,7 +76,7 @@ impl<W: World> Listener for Admitting<'_, W> {
 
 impl<W: World> Admitting<'_, W> {
     async fn take(&mut self, finding: Finding) -> Result<(), Fault> {
-        self.progress.count(finding.source.as_ref().and_then(|seen| seen.size).unwrap_or(0));
+        self.progress.count();
         if let Some(fault) = &finding.obstacle {
             tracing::warn!(key = %finding.key, %fault, "the object could not be compared");
             self.hole.get_or_insert(fault.clone());
@@ -88,8 +84,8 @@ impl<W: World> Admitting<'_, W> {
         match finding.verdict {
             Verdict::Identical => self.progress.count_equal(),
             Verdict::Missing | Verdict::Different => self.batch.push(self.change(&finding, ChangeKind::Write)),
-            // Equal as far as anybody can tell: copying it again at every sync would not end.
-            Verdict::Unprovable => self.progress.count_equal(),
+            // Counted and told; copying it again at every sync would not end.
+            Verdict::Unprovable => self.progress.count_unprovable(),
             // At the target alone. Only a delete marker at the source takes it away, and only where asked.
             Verdict::Extra | Verdict::Kept => {
                 if self.scope.delete_markers == DeleteMarkers::Brought {
@@ -125,8 +121,7 @@ impl<W: World> Admitting<'_, W> {
         for change in self.batch.drain(..) {
             admission.jobs.extend(route::route(&self.shared.settings.rules, &change).jobs);
         }
-        let admitted = self.shared.ledger.admit(admission).await?;
-        self.progress.admitted.fetch_add(admitted.new, Ordering::Relaxed);
+        let _admitted = self.shared.ledger.admit(admission).await?;
         self.shared.work.notify_one();
         Ok(())
     }

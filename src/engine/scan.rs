@@ -4,7 +4,7 @@
 //! worst listed again, and what was done already is found equal. The ledger's backlog is bounded: listing waits while
 //! enough work is pending, and live changes go first (the ledger's order).
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::ledger::Admission;
@@ -49,10 +49,8 @@ pub enum DeleteMarkers {
 #[derive(Debug, Default)]
 pub struct ScanProgress {
     listed: AtomicU64,
-    listed_bytes: AtomicU64,
     equal: AtomicU64,
-    pub(super) admitted: AtomicU64,
-    ended: AtomicBool,
+    unprovable: AtomicU64,
 }
 
 impl ScanProgress {
@@ -62,41 +60,28 @@ impl ScanProgress {
         self.listed.load(Ordering::Relaxed)
     }
 
-    /// Their bytes.
-    #[must_use]
-    pub fn listed_bytes(&self) -> u64 {
-        self.listed_bytes.load(Ordering::Relaxed)
-    }
-
     /// Objects that the comparison found equal, without a job.
     #[must_use]
     pub fn equal(&self) -> u64 {
         self.equal.load(Ordering::Relaxed)
     }
 
-    pub(super) fn count(&self, bytes: u64) {
+    pub(super) fn count(&self) {
         self.listed.fetch_add(1, Ordering::Relaxed);
-        self.listed_bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Objects of which the comparison could tell neither.
+    #[must_use]
+    pub fn unprovable(&self) -> u64 {
+        self.unprovable.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn count_unprovable(&self) {
+        self.unprovable.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(super) fn count_equal(&self) {
         self.equal.fetch_add(1, Ordering::Relaxed);
-    }
-
-    pub(super) fn end(&self) {
-        self.ended.store(true, Ordering::Relaxed);
-    }
-
-    /// Jobs that the ledger took as new.
-    #[must_use]
-    pub fn admitted(&self) -> u64 {
-        self.admitted.load(Ordering::Relaxed)
-    }
-
-    /// Whether the listing is complete: all that is left is in the ledger.
-    #[must_use]
-    pub fn ended(&self) -> bool {
-        self.ended.load(Ordering::Relaxed)
     }
 }
 
@@ -174,7 +159,6 @@ async fn scan<W: World>(shared: &Shared<W>, scope: &Scope, progress: &ScanProgre
         }
     }
     shared.ledger.set_cursor(&scan.name, None).await?;
-    progress.end();
     Ok(Scanned::Complete)
 }
 
@@ -191,8 +175,6 @@ impl<W: World> Scan<'_, W> {
             }
             let Some(page) = listed_page(self.shared, prefix, after).await? else { return Ok(Scanned::Interrupted) };
             self.progress.listed.fetch_add(page.entries.len() as u64, Ordering::Relaxed);
-            let bytes: u64 = page.entries.iter().filter_map(|entry| entry.object.as_ref()).map(|(_, size)| size).sum();
-            self.progress.listed_bytes.fetch_add(bytes, Ordering::Relaxed);
             carried.extend(page.entries);
             let done = page.next.is_none();
             let complete = if done { std::mem::take(&mut carried) } else { complete_keys(&mut carried) };
@@ -218,8 +200,7 @@ impl<W: World> Scan<'_, W> {
                 changes(&self.shared.settings.source_bucket, &self.rules, history, (self.scope, self.versioning));
             admission.jobs.extend(changes.iter().flat_map(|change| route::route(&self.rules, change).jobs));
         }
-        let admitted = self.shared.ledger.admit(admission).await?;
-        self.progress.admitted.fetch_add(admitted.new, Ordering::Relaxed);
+        let _admitted = self.shared.ledger.admit(admission).await?;
         self.shared.work.notify_one();
         Ok(())
     }

@@ -362,7 +362,14 @@ mod tests {
 
     fn entry(key: &str, version: &str, object: bool) -> VersionEntry {
         let object = object.then(|| (ETag::new("e"), 7));
-        VersionEntry { key: key.into(), version: version.into(), latest: false, modified: Timestamp(0), object }
+        VersionEntry {
+            key: key.into(),
+            version: version.into(),
+            latest: false,
+            modified: Timestamp(0),
+            object,
+            storage_class: None,
+        }
     }
 
     #[test]

@@ -70,7 +70,11 @@ impl From<&args::Sync> for Question {
 /// Foresees a sync; what it would do goes to stdout.
 pub(super) async fn plan(config: &Config, question: &Question) -> Result<Exit, Failure> {
     super::known_rule(config, question.rule.as_deref())?;
-    let tariff = tariff::tariff(config, question.prices.as_deref())?;
+    let prices = match &question.prices {
+        Some(path) => Some(tariff::read(path)?),
+        None => None,
+    };
+    let tariff = tariff::tariff(config, prices.as_deref())?;
     let world = Arc::new(Aws::new(config).await?);
     let settings = settings(config, question, &world);
     let begun = Instant::now();

@@ -3,23 +3,29 @@
 use std::path::Path;
 
 use crate::config::{self, Config, Connection};
-use crate::plan::prices::{Home, PriceTable, Tariff};
+use crate::plan::prices::{Home, Tariff};
 
 use super::Failure;
 
-/// The price table of a file, or the one that is built in, with the places of the config.
-pub(super) fn tariff(config: &Config, file: Option<&Path>) -> Result<Tariff, Failure> {
+/// The price table of a text, or the one that is built in, with the places of the config.
+pub(super) fn tariff(config: &Config, prices: Option<&str>) -> Result<Tariff, Failure> {
+    let table = match prices {
+        Some(text) => config::parse_prices(text, "price table"),
+        None => config::built_in_prices(),
+    };
+    let table = table.map_err(|errors| Failure::usage(format!("the price table has errors\n{errors}")))?;
     let targets = config.targets.iter().map(|target| (target.id.clone(), home(&target.connection))).collect();
-    Ok(Tariff::new(table(file)?, home(&config.source.connection), targets))
+    Ok(Tariff::new(table, home(&config.source.connection), targets))
 }
 
-fn table(file: Option<&Path>) -> Result<PriceTable, Failure> {
-    let wrong = |errors: config::Errors| Failure::usage(format!("the price table has errors\n{errors}"));
-    let Some(path) = file else { return config::built_in_prices().map_err(wrong) };
+/// The text of a price table that has no mistakes.
+pub(super) fn read(path: &Path) -> Result<String, Failure> {
     let name = path.display().to_string();
     let text = std::fs::read_to_string(path)
         .map_err(|error| Failure::usage(format!("could not read the price table {name}: {error}")))?;
-    config::parse_prices(&text, &name).map_err(wrong)
+    config::parse_prices(&text, &name)
+        .map_err(|errors| Failure::usage(format!("the price table has errors\n{errors}")))?;
+    Ok(text)
 }
 
 /// Where a bucket is billed: an endpoint that is not AWS's own is a store for itself.

@@ -231,7 +231,9 @@ fn of_history(
         }
         for written in missing {
             let standing = match replicas.last() {
-                None | Some(Replica::Marker) => Standing::Absent,
+                None => Standing::Absent,
+                Some(Replica::Marker) if replicas.iter().all(|replica| *replica == Replica::Marker) => Standing::Absent,
+                Some(Replica::Marker) => Standing::Hidden,
                 Some(Replica::Of(_) | Replica::Unknown) => Standing::Occupied,
             };
             match kinds.get(written) {
@@ -296,6 +298,8 @@ mod tests {
         let name = |one: &Foreseen| match one {
             Foreseen::Object { standing: Standing::Absent, way: Some(Way::Newest), .. } => "new on top",
             Foreseen::Object { standing: Standing::Absent, .. } => "new",
+            Foreseen::Object { standing: Standing::Hidden, way: Some(Way::Newest), .. } => "hidden on top",
+            Foreseen::Object { standing: Standing::Hidden, .. } => "hidden",
             Foreseen::Object { standing: Standing::Occupied, way: Some(Way::Newest), .. } => "over on top",
             Foreseen::Object { standing: Standing::Occupied, .. } => "over",
             Foreseen::Object { standing: Standing::Equal, .. } => "equal",
@@ -309,7 +313,7 @@ mod tests {
     fn versions_and_markers_in_their_order() {
         assert_eq!(told("o", &[]), ["new on top"]);
         assert_eq!(told("oo", &[]), ["new", "over on top"]);
-        assert_eq!(told("omo", &[]), ["new", "marker", "new on top"], "nothing is current behind a marker");
+        assert_eq!(told("omoo", &[]), ["new", "marker", "hidden", "over on top"], "nothing is current behind a marker");
         assert_eq!(told("oo", &[Of(0), Of(1)]), ["equal", "equal"]);
         assert_eq!(told("ooo", &[Of(0)]), ["equal", "over", "over on top"]);
         assert_eq!(told("om", &[Of(0), Replica::Marker]), ["equal"]);

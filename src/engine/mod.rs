@@ -287,6 +287,16 @@ impl<W: World> Shared<W> {
         self.versioning_of(Some(id.clone()), store).await
     }
 
+    /// Asks all buckets at once beforehand: else every lane that starts would. A fault is met again by the job.
+    async fn learn_versioning(&self) {
+        self.source_versioning().await.ok();
+        for id in self.settings.targets.keys() {
+            if let Some(store) = self.world.target(id) {
+                self.target_versioning(id, store).await.ok();
+            }
+        }
+    }
+
     async fn versioning_of(&self, side: Option<TargetId>, store: &W::Store) -> Result<Versioning, Fault> {
         let known = self.versioning.lock().unwrap_or_else(PoisonError::into_inner).get(&side).copied();
         if let Some((asked, versioning)) = known

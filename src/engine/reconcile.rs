@@ -39,6 +39,7 @@ impl<W: World> super::Engine<W> {
             looks: LOOKS,
             started: shared.now(),
         };
+        shared.learn_versioning().await;
         let mut admitting = Admitting { shared, scope, progress, batch: Vec::new(), hole: None };
         let walked = audit::walk(&shared.world, &settings, &mut admitting).await;
         if shared.phase() != Phase::Run {

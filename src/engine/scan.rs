@@ -153,6 +153,7 @@ async fn scan<W: World>(shared: &Shared<W>, scope: &Scope, progress: &ScanProgre
     if cursor != Cursor::START {
         tracing::info!(after = ?cursor.after, "the scan goes on where it was");
     }
+    shared.learn_versioning().await;
     let Some(versioning) = source_versioning(shared).await? else { return Ok(Scanned::Interrupted) };
     let scan = Scan { shared, scope, progress, name, rules, versioning };
     while let Some(prefix) = prefixes.get(cursor.nth) {

@@ -11,6 +11,8 @@ use crate::model::usage::{Place, Request, STANDARD, Usage};
 pub enum Standing {
     /// Nothing: the object is new there.
     Absent,
+    /// A delete marker, which hides older versions.
+    Hidden,
     /// Something else: it is written over.
     Occupied,
     /// The very same: a backfill finds that out, and writes nothing.
@@ -181,7 +183,7 @@ impl Tally<'_, '_> {
     fn all(&mut self) {
         let (way, standing) = (self.bringing.way, self.bringing.standing);
         match (way, standing) {
-            (Way::Current | Way::Newest, Standing::Absent) => self.carry_unseen(),
+            (Way::Current | Way::Newest, Standing::Absent | Standing::Hidden) => self.carry_unseen(),
             (Way::Current, Standing::Occupied) => {
                 self.lose();
                 self.heads();
@@ -203,7 +205,7 @@ impl Tally<'_, '_> {
         }
         let carried_after_look = matches!(
             (way, standing),
-            (Way::Newest, Standing::Occupied) | (Way::Older, Standing::Absent | Standing::Occupied)
+            (Way::Newest, Standing::Occupied) | (Way::Older, Standing::Absent | Standing::Hidden | Standing::Occupied)
         );
         if carried_after_look {
             self.carry();
@@ -226,6 +228,8 @@ impl Tally<'_, '_> {
     fn carry_unseen(&mut self) {
         if !self.bringing.begins_with_get() {
             self.target(Request::Head, 1);
+            // A HEAD does not tell a missing key from a missing bucket: the GET behind it does.
+            self.target(Request::Get, 1);
         }
         self.carry();
     }
@@ -301,6 +305,7 @@ pub fn ceiling(bringing: &Bringing<'_>) -> Usage {
     let target = Place::Target(bringing.rule.target.clone());
     usage.request(&Place::Source, Request::GetAttributes, bringing.source_class(), MORE_READS);
     usage.request(&target, Request::Head, bringing.target_class(), MORE_READS);
+    usage.request(&target, Request::Get, bringing.target_class(), MORE_READS);
     usage.request(&target, Request::PutAttributes, STANDARD, MORE_WRITES);
     usage
 }

@@ -6,7 +6,7 @@
 //! main ─▶ cli ─▶ config                          floor 7–5   people, files, signals
 //! engine                                         floor 4      the moving parts
 //! audit   watch   aws                            floor 3      comparison, receipts │ what is measured │ adapters
-//! ledger  plan  ports                            floor 2      durable truth │ pure decisions │ what we ask of the world
+//! ledger  plan  ports  meter                     floor 2      truth on disk │ pure decisions │ what we ask │ what is used
 //! model                                          floor 1      words and laws of the domain
 //! ```
 //!
@@ -43,6 +43,7 @@ pub mod cli;
 pub mod config;
 pub mod engine;
 pub mod ledger;
+pub mod meter;
 pub mod model;
 pub mod plan;
 pub mod ports;

@@ -12,11 +12,12 @@ const FUNCTION_CAP: usize = 80;
 const FILE_CAP: usize = 600;
 
 /// Rooms by floor; arrows go down only.
-const FLOORS: [(&str, u8); 14] = [
+const FLOORS: [(&str, u8); 15] = [
     ("model", 1),
     ("ports", 2),
     ("plan", 2),
     ("ledger", 2),
+    ("meter", 2),
     ("audit", 3),
     ("watch", 3),
     ("aws", 3),
@@ -267,10 +268,11 @@ fn broken_arrows(files: &[File]) -> Vec<String> {
 }
 
 /// Where a crate may be named: rooms, or single files.
-const HOMES: [(&str, &[&str]); 11] = [
+const HOMES: [(&str, &[&str]); 12] = [
     ("sled", &["ledger/kv.rs"]),
     ("governor", &["engine/budget.rs"]),
     ("clap", &["cli", "main"]),
+    ("indicatif", &["cli/progress.rs"]),
     ("tracing_subscriber", &["cli", "main"]),
     ("toml_edit", &["config"]),
     ("quick_xml", &["aws"]),

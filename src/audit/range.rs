@@ -13,6 +13,7 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 
 use super::split::Guide;
+use crate::meter;
 use crate::model::fault::{Disposition, Fault, FaultKind, Side};
 use crate::model::object::{Key, KeyOrder, Listed};
 use crate::plan::retry::Policy;
@@ -196,7 +197,7 @@ impl<P: Pages> Ranges<P> {
             if let Some(range) = waiting {
                 range.state = State::UnderWay;
                 let (id, from, pages) = (range.id, range.from.clone(), self.pages.clone());
-                self.under_way.spawn(async move { (id, fetch(&pages, from).await) });
+                self.under_way.spawn(meter::carried(async move { (id, fetch(&pages, from).await) }));
             } else if self.row.len() >= ROW || !self.cut() {
                 return;
             }

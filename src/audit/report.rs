@@ -11,6 +11,8 @@ use crate::model::fault::{Fault, FaultKind, Side};
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
     counts: [u64; Verdict::ALL.len()],
+    /// Bytes of the source objects that were judged.
+    pub bytes: u64,
     /// Parts of listings that failed, each in one sentence; only the first few.
     pub holes: Vec<String>,
     /// How many parts of listings failed.
@@ -30,6 +32,8 @@ impl Tally {
         match told {
             Told::Finding(finding) => {
                 let place = Verdict::ALL.iter().position(|verdict| *verdict == finding.verdict);
+                let size = finding.source.as_ref().and_then(|seen| seen.size).unwrap_or(0);
+                self.bytes = self.bytes.saturating_add(size);
                 if let Some(count) = place.and_then(|place| self.counts.get_mut(place)) {
                     *count += 1;
                 }

@@ -51,6 +51,11 @@ pub(super) enum Command {
         after_help = "Examples:\n  repl sync                                 what events missed: current objects that differ\n  repl sync --full                          backfill: every object in scope, with its history where the rule says so\n  repl sync --full --prefix critical/       only keys that begin so\n\nInterrupted at any moment it goes on where it was. With a worker running on the same ledger, the worker does it;\nits live changes go first. Exit: 0 all equal, 1 something failed and is recorded."
     )]
     Sync(Sync),
+    /// Tells what a sync would do: objects, bytes, requests, time and dollars, before anything is done
+    #[command(
+        after_help = "Examples:\n  repl plan                                 of `repl sync`: the differences of current objects\n  repl plan --full --rate 20MiB/s           of the backfill, at that rate\n  repl plan --json | jq .dollars.total      needs no worker and no ledger, writes nothing\n\nWhat is not known is said to be not known; a total without it is told as a lower bound. Exit: 0 all could be\nforeseen, 3 part of it could not be listed or looked at."
+    )]
+    Plan(Plan),
     /// Compares both sides, read-only, and says what is missing, different, extra or cannot be proven
     #[command(
         after_help = "Examples:\n  repl verify                                by listings, stamps and checksums: no request per object where listings tell\n  repl verify --deep --sample 1%             reads the bytes of one key in a hundred, the same ones for the same --seed\n  repl verify --versions --report audit.jsonl   whole histories; evidence for every difference as JSON lines\n  repl verify --receipts receipts/           is the chain of these downloaded receipts whole: 0 yes, 1 no\n\nNeeds no ledger, and works beside a running worker. \"kept\" counts what is gone at the source and rightly stays at\nthe target. Exit: 0 nothing missing, different or extra (what cannot be proven is counted and printed), 1 something\nis, 3 part of it could not be compared."
@@ -85,7 +90,44 @@ pub(super) struct Sync {
     /// Also makes delete markers that hide an object at the target, where the rule says so
     #[arg(long)]
     pub(super) delete_markers: bool,
+    /// Does nothing, and tells what would be done, as `repl plan`
+    #[arg(long, conflicts_with = "max_spend")]
+    pub(super) dry_run: bool,
+    /// Stops before more than that is spent on requests and transfer, such as 5.00 or '$5'; the next sync goes on
+    #[arg(long, value_name = "DOLLARS", value_parser = units::parse_dollars)]
+    pub(super) max_spend: Option<f64>,
+    /// With --dry-run: tells the time at this rate, such as 20MiB/s
+    #[arg(long, value_name = "RATE", value_parser = rate, requires = "dry_run")]
+    pub(super) rate: Option<u64>,
+    /// A price table in place of the built-in one (config/prices.toml)
+    #[arg(long, value_name = "FILE")]
+    pub(super) prices: Option<PathBuf>,
     /// Reports the end as one JSON object on stdout
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Plan {
+    /// Of `repl sync --full`: every object in scope, with its version history where the rule says history = "all"
+    #[arg(long)]
+    pub(super) full: bool,
+    /// Only this rule
+    #[arg(long, value_name = "ID")]
+    pub(super) rule: Option<String>,
+    /// Only keys that begin so
+    #[arg(long, value_name = "P", default_value = "")]
+    pub(super) prefix: String,
+    /// Also delete markers that would hide an object at the target, where the rule says so
+    #[arg(long)]
+    pub(super) delete_markers: bool,
+    /// Tells the time at this rate, such as 20MiB/s [default: that of the last sync on this ledger]
+    #[arg(long, value_name = "RATE", value_parser = rate)]
+    pub(super) rate: Option<u64>,
+    /// A price table in place of the built-in one (config/prices.toml)
+    #[arg(long, value_name = "FILE")]
+    pub(super) prices: Option<PathBuf>,
+    /// One JSON object on stdout
     #[arg(long)]
     pub(super) json: bool,
 }
@@ -143,6 +185,14 @@ pub(super) struct Status {
 
 fn duration(text: &str) -> Result<Duration, String> {
     units::parse_duration(text)
+}
+
+/// Bytes per second; none at all would never end.
+fn rate(text: &str) -> Result<u64, String> {
+    match units::parse_rate(text)? {
+        0 => Err(format!("{text:?} would never end")),
+        rate => Ok(rate),
+    }
 }
 
 /// A share from 0 (exclusive) to 1, from a percentage with or without its sign.

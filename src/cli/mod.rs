@@ -4,11 +4,15 @@
 //! signals, environment. *Must not know:* how anything is done.
 
 mod args;
+mod measured;
+mod plan;
+mod progress;
 mod receipts;
 mod run;
 mod socket;
 mod status;
 mod sync;
+mod tariff;
 mod verify;
 mod worker;
 mod world;
@@ -22,6 +26,7 @@ use crate::model::fault::Fault;
 
 pub use args::Args;
 use args::Command;
+pub use progress::Stderr;
 
 /// How a command ended (DESIGN 2.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,10 +114,19 @@ async fn carry_out(args: &Args) -> Result<Exit, Failure> {
     let config = load(args.config.as_deref())?;
     match &args.command {
         Command::Run(run) => run::run(&config, run).await,
+        Command::Sync(sync) if sync.dry_run => plan::plan(&config, &plan::Question::from(sync)).await,
         Command::Sync(sync) => sync::sync(&config, sync).await,
+        Command::Plan(plan) => plan::plan(&config, &plan::Question::from(plan)).await,
         Command::Verify(verify) => verify::verify(&config, verify).await,
         Command::Status(status) => status::status(&config, status).await,
     }
+}
+
+/// Refuses a rule's id that the config does not have.
+fn known_rule(config: &Config, asked: Option<&str>) -> Result<(), Failure> {
+    let Some(id) = asked.filter(|id| !config.rules.iter().any(|rule| rule.id.as_str() == *id)) else { return Ok(()) };
+    let known: Vec<&str> = config.rules.iter().map(|rule| rule.id.as_str()).collect();
+    Err(Failure::usage(format!("there is no rule {id:?}; there are {}", known.join(", "))))
 }
 
 /// Where the config is looked for when none is named (DESIGN 2.1).

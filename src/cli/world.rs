@@ -7,6 +7,7 @@ use crate::config::{Config, Connection};
 use crate::engine::{ServerSide, TargetSettings};
 use crate::model::fault::{Fault, Side};
 use crate::model::object::{TargetId, Timestamp};
+use crate::model::usage::Place;
 use crate::ports::{Clock, World};
 
 /// The system's clock.
@@ -36,13 +37,15 @@ impl Aws {
     pub(super) async fn new(config: &Config) -> Result<Self, Fault> {
         let clients = Clients::new();
         let source = endpoint(&config.source.connection, Side::Source);
-        let source = S3Bucket::new(&clients.sdk_config(&source).await?, &source, &*config.source.bucket);
+        let sdk = clients.sdk_config(&source).await?;
+        let source = S3Bucket::metered(&sdk, &source, &*config.source.bucket, Place::Source);
         let mut targets = BTreeMap::new();
         for target in &config.targets {
             let store = endpoint(&target.connection, Side::Target);
             let sdk = clients.sdk_config(&store).await?;
             let keys = Kms::new(&sdk, &endpoint(&target.connection, Side::Keys));
-            targets.insert(target.id.clone(), (S3Bucket::new(&sdk, &store, &*target.bucket), keys));
+            let place = Place::Target(target.id.clone());
+            targets.insert(target.id.clone(), (S3Bucket::metered(&sdk, &store, &*target.bucket, place), keys));
         }
         let queue = match &config.queue {
             None => None,

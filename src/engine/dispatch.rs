@@ -6,12 +6,14 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 
 use crate::ledger::Lane;
+use crate::meter;
 use crate::model::fault::{Fault, FaultKind};
 use crate::model::object::Timestamp;
 use crate::plan::pace::{Pace, Window};
 use crate::ports::{Clock, World};
 
 use super::budget::{Concurrency, PIPE};
+use super::spending::{self, Entry};
 use super::{Phase, Shared, replicate};
 
 /// Transfers at once to begin with, and the most that are ever tried: beyond it a t4g.nano's two cores are busy.
@@ -87,7 +89,17 @@ fn finished(joined: Result<Result<(), Fault>, tokio::task::JoinError>) -> Result
 async fn run_lane<W: World>(shared: Arc<Shared<W>>, mut lane: Lane) -> Result<(), Fault> {
     while shared.phase() == Phase::Run {
         let Some(claim) = lane.next() else { break };
-        match replicate::work(&shared, &lane, claim).await {
+        let worked = match spending::enter(&shared, &claim) {
+            Entry::Uncounted => replicate::work(&shared, &lane, claim).await,
+            Entry::Refused => spending::put_off(&shared, claim).await,
+            Entry::Paid(purse) => {
+                let job = claim.job().clone();
+                let worked = meter::under(purse.meter(), replicate::work(&shared, &lane, claim)).await;
+                purse.done(&job);
+                worked
+            }
+        };
+        match worked {
             Ok(()) => shared.pulse.finished(),
             Err(fault) if fault.kind == FaultKind::Ledger => return Err(fault),
             Err(fault) => tracing::error!(%fault, "a job could not be written down; it stays to be done"),

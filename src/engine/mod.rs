@@ -20,6 +20,7 @@ pub mod receipts;
 mod reconcile;
 mod replicate;
 pub mod scan;
+pub mod spending;
 mod transfer;
 mod verify;
 
@@ -39,6 +40,7 @@ use crate::ports::{Clock, ObjectStore, World};
 use crate::watch::pulse::Pulse;
 
 use budget::{Budget, Limits};
+use spending::Purse;
 
 /// Where the engine is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -140,6 +142,8 @@ struct Shared<W: World> {
     held: intake::Held<W>,
     /// Where receipts are handed in, where any are written.
     desk: Option<receipts::Desk>,
+    /// What the sync under way pays with; `None` where none has begun.
+    purse: Mutex<Option<Arc<Purse>>>,
 }
 
 /// What attempts have shown of server-side copying to one target.
@@ -187,6 +191,7 @@ impl<W: World> Engine<W> {
             intake: intake::Order::default(),
             held: intake::Held::default(),
             desk,
+            purse: Mutex::default(),
         };
         Self { shared: Arc::new(shared) }
     }
@@ -221,6 +226,11 @@ impl<W: World> Engine<W> {
         ended.and(flushed)
     }
 
+    /// From now on jobs of comparisons are counted and paid for with this; `None`: they are neither.
+    pub fn pay_with(&self, purse: Option<Arc<Purse>>) {
+        *self.shared.purse.lock().unwrap_or_else(PoisonError::into_inner) = purse;
+    }
+
     /// Bytes of objects in memory now.
     #[must_use]
     pub fn bytes_in_flight(&self) -> u64 {
@@ -244,6 +254,10 @@ impl<W: World> Shared<W> {
 
     fn phase(&self) -> Phase {
         *self.phase.borrow()
+    }
+
+    fn purse(&self) -> Option<Arc<Purse>> {
+        self.purse.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Waits for `wait`, or until the engine stops running: no wait is deaf to the phase.
@@ -271,6 +285,16 @@ impl<W: World> Shared<W> {
     /// A target bucket's versioning state.
     async fn target_versioning(&self, id: &TargetId, store: &W::Store) -> Result<Versioning, Fault> {
         self.versioning_of(Some(id.clone()), store).await
+    }
+
+    /// Asks all buckets at once beforehand: else every lane that starts would. A fault is met again by the job.
+    async fn learn_versioning(&self) {
+        self.source_versioning().await.ok();
+        for id in self.settings.targets.keys() {
+            if let Some(store) = self.world.target(id) {
+                self.target_versioning(id, store).await.ok();
+            }
+        }
     }
 
     async fn versioning_of(&self, side: Option<TargetId>, store: &W::Store) -> Result<Versioning, Fault> {

@@ -8,3 +8,4 @@ pub mod fault;
 pub mod job;
 pub mod object;
 pub mod stamp;
+pub mod usage;

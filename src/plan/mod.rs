@@ -5,8 +5,10 @@
 //! Everything here is total and idempotent: deciding again after the decision was carried out comes to nothing.
 
 pub mod decide;
+pub mod estimate;
 pub mod history;
 pub mod pace;
 pub mod parts;
+pub mod prices;
 pub mod retry;
 pub mod route;

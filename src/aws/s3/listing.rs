@@ -29,6 +29,7 @@ struct Row {
     modified: Option<String>,
     etag: Option<String>,
     size: Option<String>,
+    class: Option<String>,
 }
 
 #[derive(Default)]
@@ -97,6 +98,7 @@ fn note(page: &mut Page, path: &[String], text: &mut String) {
                 "LastModified" => row.modified = Some(told),
                 "ETag" => row.etag = Some(told),
                 "Size" => row.size = Some(told),
+                "StorageClass" => row.class = Some(told),
                 _ => {}
             }
         }
@@ -128,7 +130,8 @@ fn entry(row: Row, encoded: bool) -> Result<VersionEntry, String> {
         Some((headers::etag(&row.etag.ok_or_else(|| lacks("ETag"))?), size))
     };
     let version = row.version.filter(|id| !id.is_empty()).map_or_else(VersionId::null, VersionId::new);
-    Ok(VersionEntry { key: Key::new(&key), version, latest: row.latest, modified, object })
+    let storage_class = row.class.filter(|class| !class.is_empty() && class != "STANDARD");
+    Ok(VersionEntry { key: Key::new(&key), version, latest: row.latest, modified, object, storage_class })
 }
 
 /// `encoding-type=url` is form encoding: a space comes as `+`, a plus as `%2B`.

@@ -5,6 +5,7 @@ mod copy;
 mod exchange;
 mod headers;
 mod listing;
+mod metering;
 mod multipart;
 mod objects;
 mod read;
@@ -22,11 +23,14 @@ use aws_smithy_types::retry::RetryConfig;
 use aws_smithy_types::timeout::TimeoutConfig;
 use tokio::time::Instant;
 
+use metering::Metering;
+
 use super::fault::Site;
 use super::{CONNECT, Endpoint, UnansweredOnly, patience, twice};
 use crate::model::digest::{Algorithm, Checksum};
 use crate::model::fault::{Fault, FaultKind, Side};
 use crate::model::object::{Found, Head, Key, Lock, Tags, VersionId, Versioning};
+use crate::model::usage::Place;
 use crate::ports::{
     Completion, Condition, CopySource, Fetched, Grant, ListFrom, NewObject, ObjectPage, ObjectStore, OpenUpload, Part,
     Payload, Pick, Read, UploadChecksum, UploadRef, VersionPage, Written,
@@ -59,7 +63,17 @@ impl S3Bucket {
     /// The bucket of that name behind an endpoint. Nothing is sent yet.
     #[must_use]
     pub fn new(config: &SdkConfig, endpoint: &Endpoint, bucket: impl Into<String>) -> Self {
-        let builder = || Builder::from(config).force_path_style(endpoint.path_style);
+        Self::on(&Builder::from(config), endpoint, bucket.into())
+    }
+
+    /// As [`S3Bucket::new`], its requests counted for that place by whatever meter the work is under.
+    #[must_use]
+    pub fn metered(config: &SdkConfig, endpoint: &Endpoint, bucket: impl Into<String>, place: Place) -> Self {
+        Self::on(&Builder::from(config).interceptor(Metering::of(place)), endpoint, bucket.into())
+    }
+
+    fn on(builder: &Builder, endpoint: &Endpoint, bucket: String) -> Self {
+        let builder = || builder.clone().force_path_style(endpoint.path_style);
         let safe = builder()
             .retry_config(twice())
             .retry_classifier(UnansweredOnly)
@@ -73,7 +87,7 @@ impl S3Bucket {
         Self {
             safe: Client::from_conf(safe),
             once: Client::from_conf(once),
-            bucket: bucket.into(),
+            bucket,
             owner: endpoint.expected_bucket_owner.clone(),
             side: endpoint.owner_side,
             versioning: Mutex::new(None),

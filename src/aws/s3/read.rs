@@ -15,6 +15,7 @@ use super::body::{Pieces, Window};
 use super::exchange::{Answer, Exchange};
 use super::{headers, listing};
 use crate::aws::fault::Site;
+use crate::meter;
 use crate::model::fault::{Fault, FaultKind};
 use crate::model::object::{Found, Head, Key, Tags, VersionId, Versioning};
 use crate::ports::{Fetched, Got, Grant, Pick, Read, VersionPage};
@@ -250,7 +251,7 @@ impl S3Bucket {
             {
                 let request = self.part_request(key, version.clone(), number);
                 let site = self.site("look at part");
-                under_way.spawn(async move { (number, part_answer(request, count, site).await) });
+                under_way.spawn(meter::carried(async move { (number, part_answer(request, count, site).await) }));
             }
             match under_way.join_next().await {
                 None => return Ok(Some(sizes.into_values().collect())),

@@ -4,6 +4,7 @@
 //! signals, environment. *Must not know:* how anything is done.
 
 mod args;
+mod brake;
 mod receipts;
 mod run;
 mod socket;
@@ -112,6 +113,7 @@ async fn carry_out(args: &Args) -> Result<Exit, Failure> {
         Command::Sync(sync) => sync::sync(&config, sync).await,
         Command::Verify(verify) => verify::verify(&config, verify).await,
         Command::Status(status) => status::status(&config, status).await,
+        Command::Brake(brake) => brake::brake(&config, brake).await,
     }
 }
 

@@ -15,7 +15,7 @@ use tokio::task::JoinSet;
 
 use super::status::Report;
 use super::worker::Worker;
-use super::{Failure, sync};
+use super::{Failure, brake, sync};
 
 /// The longest question: anything longer is not one of ours.
 const LONGEST_QUESTION: u64 = 64 << 10;
@@ -95,6 +95,8 @@ async fn reply(question: &[u8], worker: &Arc<Worker>) -> Value {
     };
     let answer = match question.get("ask").and_then(Value::as_str) {
         Some("status") => Report::of_worker(worker).await.map(Report::value),
+        Some("brake") => brake::of_worker(worker),
+        Some("brake-release") => brake::release(worker, &question).await,
         Some("sync") => sync::begin(worker, &question),
         Some("sync-progress") => sync::progress(worker),
         Some(other) => {

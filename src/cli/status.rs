@@ -14,7 +14,7 @@ use crate::watch::pulse::Snapshot;
 
 use super::worker::{Worker, receipts_directory};
 use super::world::SystemClock;
-use super::{Exit, Failure, args, socket};
+use super::{Exit, Failure, args, brake, socket};
 
 /// How old the last empty receive may be for "caught up": three long polls.
 const FRESH: Duration = Duration::from_secs(60);
@@ -62,6 +62,7 @@ impl Report {
             "caught_up": null,
             "pending": {"operations": null, "bytes": null, "oldest_age_seconds": null},
             "failed": null,
+            "brake": brake::unknown(),
             "replicated": {"operations": null, "bytes": null},
             "latency_seconds": {"p50": null, "p99": null, "max": null},
             "queue": {"visible": null, "in_flight": null},
@@ -79,9 +80,11 @@ impl Report {
         self.0.to_string()
     }
 
-    /// Whether something failed and is recorded.
+    /// Whether something failed, or is held by the brake, and is recorded.
     pub(super) fn differs(&self) -> bool {
-        ["failed", "quarantined"].iter().any(|name| self.0.get(name).and_then(Value::as_u64).unwrap_or(0) > 0)
+        ["/failed", "/quarantined", "/brake/held"]
+            .iter()
+            .any(|place| self.0.pointer(place).and_then(Value::as_u64).unwrap_or(0) > 0)
     }
 }
 
@@ -117,6 +120,7 @@ impl Facts<'_> {
                 "oldest_age_seconds": oldest,
             },
             "failed": totals.parked.operations,
+            "brake": brake::report(self.ledger, self.now)?,
             "replicated": {"operations": totals.replicated.operations, "bytes": totals.replicated.bytes},
             "latency_seconds": {
                 "p50": latency(0.5),
@@ -147,7 +151,7 @@ impl Facts<'_> {
     /// `Some(true)` only when the queue was seen empty a moment ago and nothing is left; `None` when the queue is not
     /// known (P8).
     fn caught_up(&self, totals: &Totals) -> Option<bool> {
-        if totals.pending.operations > 0 || totals.parked.operations > 0 {
+        if totals.pending.operations > 0 || totals.parked.operations > 0 || totals.held.operations > 0 {
             return Some(false);
         }
         let queue = &self.snapshot?.queue;
@@ -207,6 +211,7 @@ fn rule_report(rule: &crate::plan::route::Rule, totals: Option<&Totals>) -> Valu
             "bytes": of_rule.as_ref().map(|of| of.pending.bytes),
         },
         "failed": of_rule.as_ref().map(|of| of.parked.operations),
+        "held": of_rule.as_ref().map(|of| of.held.operations),
         "replicated": {
             "operations": of_rule.as_ref().map(|of| of.replicated.operations),
             "bytes": of_rule.as_ref().map(|of| of.replicated.bytes),
@@ -284,6 +289,9 @@ fn table(report: &Value) -> String {
         if report.get(name).and_then(Value::as_u64).unwrap_or(0) > 0 {
             text.push_str(&format!("{label:<13} {}\n", told(&format!("/{name}"))));
         }
+    }
+    if report.pointer("/brake/state").and_then(Value::as_str) == Some("held") {
+        text.push_str(&brake::text(report.get("brake").unwrap_or(&Value::Null)));
     }
     if report.get("receipts").is_some_and(Value::is_object) {
         text.push_str(&format!(

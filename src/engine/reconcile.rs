@@ -11,6 +11,7 @@ use crate::model::object::VersionId;
 use crate::plan::route;
 use crate::ports::World;
 
+use super::brake::Census;
 use super::scan::{DeleteMarkers, ScanProgress, Scanned, Scope, room};
 use super::{Phase, Shared};
 
@@ -38,7 +39,8 @@ impl<W: World> super::Engine<W> {
             looks: LOOKS,
             started: shared.now(),
         };
-        let mut admitting = Admitting { shared, scope, progress, batch: Vec::new(), hole: None };
+        let mut admitting =
+            Admitting { shared, scope, progress, batch: Vec::new(), hole: None, census: Census::default() };
         let walked = audit::walk(&shared.world, &settings, &mut admitting).await;
         if shared.phase() != Phase::Run {
             return Ok(Scanned::Interrupted);
@@ -47,7 +49,10 @@ impl<W: World> super::Engine<W> {
         admitting.flush().await?;
         match admitting.hole {
             Some(fault) => Err(fault),
-            None => Ok(Scanned::Complete),
+            None => {
+                shared.take_census(scope, admitting.census).await?;
+                Ok(Scanned::Complete)
+            }
         }
     }
 }
@@ -59,6 +64,7 @@ struct Admitting<'a, W: World> {
     batch: Vec<Change>,
     /// The first part that could not be compared.
     hole: Option<Fault>,
+    census: Census,
 }
 
 impl<W: World> Listener for Admitting<'_, W> {
@@ -77,6 +83,7 @@ impl<W: World> Listener for Admitting<'_, W> {
 impl<W: World> Admitting<'_, W> {
     async fn take(&mut self, finding: Finding) -> Result<(), Fault> {
         self.progress.count();
+        self.census.count(&finding.target);
         if let Some(fault) = &finding.obstacle {
             tracing::warn!(key = %finding.key, %fault, "the object could not be compared");
             self.hole.get_or_insert(fault.clone());

@@ -5,15 +5,17 @@
 //! enough work is pending, and live changes go first (the ledger's order).
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::ledger::Admission;
 use crate::model::fault::{Disposition, Fault};
-use crate::model::job::{Change, ChangeKind, Origin};
+use crate::model::job::{Change, ChangeKind, Job, Origin};
 use crate::model::object::{Key, RuleId, VersionEntry, VersionId, Versioning};
 use crate::plan::route::{self, History, Rule};
 use crate::ports::{ObjectStore, World};
 
+use super::brake::Census;
 use super::{Phase, Shared};
 
 /// Listing waits while this many jobs are pending: enough to keep every transfer busy, few enough for a small disk.
@@ -139,6 +141,7 @@ struct Scan<'a, W: World> {
     name: String,
     rules: Vec<Rule>,
     versioning: Versioning,
+    census: Mutex<Census>,
 }
 
 async fn scan<W: World>(shared: &Shared<W>, scope: &Scope, progress: &ScanProgress) -> Result<Scanned, Fault> {
@@ -151,7 +154,8 @@ async fn scan<W: World>(shared: &Shared<W>, scope: &Scope, progress: &ScanProgre
         tracing::info!(after = ?cursor.after, "the scan goes on where it was");
     }
     let Some(versioning) = source_versioning(shared).await? else { return Ok(Scanned::Interrupted) };
-    let scan = Scan { shared, scope, progress, name, rules, versioning };
+    let whole = cursor == Cursor::START;
+    let scan = Scan { shared, scope, progress, name, rules, versioning, census: Mutex::default() };
     while let Some(prefix) = prefixes.get(cursor.nth) {
         match scan.list(prefix, &cursor).await? {
             Scanned::Complete => cursor = Cursor { nth: cursor.nth + 1, after: None },
@@ -159,6 +163,10 @@ async fn scan<W: World>(shared: &Shared<W>, scope: &Scope, progress: &ScanProgre
         }
     }
     shared.ledger.set_cursor(&scan.name, None).await?;
+    if whole {
+        // A scan that goes on where another was has not met every key.
+        shared.take_census(scope, scan.census.into_inner().unwrap_or_else(PoisonError::into_inner)).await?;
+    }
     Ok(Scanned::Complete)
 }
 
@@ -198,7 +206,9 @@ impl<W: World> Scan<'_, W> {
         for history in entries.chunk_by(|one, other| one.key == other.key) {
             let changes =
                 changes(&self.shared.settings.source_bucket, &self.rules, history, (self.scope, self.versioning));
-            admission.jobs.extend(changes.iter().flat_map(|change| route::route(&self.rules, change).jobs));
+            let jobs: Vec<Job> = changes.iter().flat_map(|change| route::route(&self.rules, change).jobs).collect();
+            self.census.lock().unwrap_or_else(PoisonError::into_inner).take_in(&jobs);
+            admission.jobs.extend(jobs);
         }
         let _admitted = self.shared.ledger.admit(admission).await?;
         self.shared.work.notify_one();

@@ -164,7 +164,6 @@ fn settings(config: &Config, long_poll: Duration) -> Settings {
         brake: Bounds {
             per_hour: config.brake.deletes_per_hour,
             share: config.brake.share_of_keys.parts_per_million(),
-            spared: config.brake.spared,
         },
         ack: match config.queue.as_ref().map(|queue| queue.ack) {
             Some(config::Ack::Settled) => Ack::Settled,

@@ -30,8 +30,6 @@ mod default {
     pub(super) const LEDGER: &str = "/var/lib/repl";
     pub(super) const DELETES_PER_HOUR: u64 = 1000;
     pub(super) const DELETES_PERCENT: u8 = 5;
-    /// A share is told from a handful only where there are more than a few keys.
-    pub(super) const DELETES_SPARED: u64 = 20;
     pub(super) const MEMORY: u64 = 48 << 20;
     pub(super) const SLA: Duration = MINUTE.saturating_mul(15);
     pub(super) const LATENCY_WARNING: Duration = MINUTE.saturating_mul(30);
@@ -166,11 +164,9 @@ fn rule(section: &mut Section<'_>) -> Rule {
 }
 
 fn brake(section: &mut Section<'_>) -> Brake {
-    let share = section.get("share_of_keys", &SHARE);
     Brake {
         deletes_per_hour: section.get_or("deletes_per_hour", &COUNT, default::DELETES_PER_HOUR),
-        share_of_keys: share.unwrap_or(Share::percent(default::DELETES_PERCENT)),
-        spared: if share.is_some() { 0 } else { default::DELETES_SPARED },
+        share_of_keys: section.get_or("share_of_keys", &SHARE, Share::percent(default::DELETES_PERCENT)),
     }
 }
 

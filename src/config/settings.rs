@@ -149,8 +149,6 @@ pub struct Brake {
     pub deletes_per_hour: u64,
     /// Deletes as a share of the keys known at the target.
     pub share_of_keys: Share,
-    /// So many are no great share, however few keys there are; zero where the file gives the share.
-    pub spared: u64,
 }
 
 /// A part of a whole, exact to a millionth.

@@ -6,16 +6,16 @@ use crate::model::deletes::Deletes;
 
 /// A million: shares are counted in its parts.
 const MILLION: u128 = 1_000_000;
+/// So many deletes are never held for their share: among a few keys every delete is a great one.
+const HANDFUL: u64 = 10;
 
 /// What may be deleted at one target within an hour.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bounds {
     /// So many.
     pub per_hour: u64,
-    /// And no greater share of its keys, in millionths.
+    /// And no greater share of its keys, in millionths; but for a handful.
     pub share: u32,
-    /// So many are no great share, however few keys there are.
-    pub spared: u64,
 }
 
 /// The bound that one more delete would pass.
@@ -62,7 +62,7 @@ pub fn excess(bounds: &Bounds, seen: Deletes) -> Option<Excess> {
     }
     let keys = seen.keys.filter(|keys| *keys > 0)?;
     let share = u128::from(keys).saturating_mul(bounds.share.into()) / MILLION;
-    let bound = u64::try_from(share).unwrap_or(u64::MAX).max(bounds.spared);
+    let bound = u64::try_from(share).unwrap_or(u64::MAX).max(HANDFUL);
     (deletes > bound).then_some(Excess::Share { deletes, bound, keys })
 }
 
@@ -79,16 +79,16 @@ mod tests {
 
     #[test]
     fn each_bound_holds_by_itself() {
-        let bounds = Bounds { per_hour: 1000, share: 5 * PERCENT, spared: 0 };
+        let bounds = Bounds { per_hour: 1000, share: 5 * PERCENT };
         assert_eq!(excess(&bounds, seen(1000, None)), None);
         assert_eq!(excess(&bounds, seen(1001, None)), Some(Excess::Rate { deletes: 1001, bound: 1000 }));
-        assert_eq!(excess(&bounds, seen(5, Some(100))), None);
-        assert_eq!(excess(&bounds, seen(6, Some(100))), Some(Excess::Share { deletes: 6, bound: 5, keys: 100 }));
-        assert_eq!(excess(&bounds, seen(6, Some(0))), None, "what is there came since");
-        let spared = Bounds { spared: 20, ..bounds };
-        assert_eq!(excess(&spared, seen(20, Some(100))), None);
-        assert_eq!(excess(&spared, seen(21, Some(100))), Some(Excess::Share { deletes: 21, bound: 20, keys: 100 }));
-        assert_eq!(excess(&Bounds { per_hour: 0, ..spared }, seen(1, None)).map(|_| ()), Some(()), "0 holds them all");
+        assert_eq!(excess(&bounds, seen(50, Some(1000))), None);
+        assert_eq!(excess(&bounds, seen(51, Some(1000))), Some(Excess::Share { deletes: 51, bound: 50, keys: 1000 }));
+        assert_eq!(excess(&bounds, seen(10, Some(20))), None, "a handful");
+        assert_eq!(excess(&bounds, seen(11, Some(20))), Some(Excess::Share { deletes: 11, bound: 10, keys: 20 }));
+        assert_eq!(excess(&bounds, seen(51, Some(0))), None, "what is there came since");
+        let none = Bounds { per_hour: 0, ..bounds };
+        assert_eq!(excess(&none, seen(1, None)), Some(Excess::Rate { deletes: 1, bound: 0 }));
     }
 
     #[test]
@@ -103,17 +103,17 @@ mod tests {
         /// What stays within both bounds goes, what passes one does not, and never is more let through for more deletes.
         #[test]
         fn neither_bound_is_passed(
-            (per_hour, share, spared) in (0..3_000_u64, 0..=1_000_000_u32, 0..40_u64),
+            (per_hour, share) in (0..3_000_u64, 0..=1_000_000_u32),
             in_hour in 1..4_000_u64,
             keys in proptest::option::of(prop_oneof![0..5_000_u64, Just(u64::MAX)]),
         ) {
-            let bounds = Bounds { per_hour, share, spared };
+            let bounds = Bounds { per_hour, share };
             let told = excess(&bounds, seen(in_hour, keys));
             if told.is_none() {
                 prop_assert!(in_hour <= per_hour);
                 if let Some(keys) = keys.filter(|keys| *keys > 0) {
                     let within = u128::from(in_hour) * 1_000_000 <= u128::from(keys) * u128::from(share);
-                    prop_assert!(within || in_hour <= spared);
+                    prop_assert!(within || in_hour <= HANDFUL);
                 }
                 prop_assert_eq!(excess(&bounds, seen(in_hour - 1, keys)), None);
                 prop_assert_eq!(excess(&bounds, seen(in_hour, None)), None, "the share only ever holds more");

@@ -8,7 +8,8 @@ use crate::ledger::{Brake, Ledger};
 use crate::model::object::{TargetId, Timestamp};
 use crate::ports::{Clock, World};
 
-use super::worker::{Worker, open_ledger};
+use super::socket::Reached;
+use super::worker::Worker;
 use super::world::SystemClock;
 use super::{Exit, Failure, args, socket};
 
@@ -27,13 +28,12 @@ pub(super) async fn brake(config: &Config, args: &args::Brake) -> Result<Exit, F
 }
 
 async fn show(config: &Config) -> Result<Value, Failure> {
-    if let Some(report) = socket::ask(&config.ledger.path, &json!({"ask": "brake"})).await? {
-        return Ok(report);
+    match socket::reach(&config.ledger.path, &json!({"ask": "brake"})).await? {
+        Reached::Worker(report) => Ok(report),
+        Reached::Ledger(ledger) => report(&ledger, SystemClock.now()),
+        Reached::Nobody => Ok(unknown()),
+        Reached::Silent => Err(Failure::stopped(socket::SILENT)),
     }
-    if !config.ledger.path.exists() {
-        return Ok(unknown());
-    }
-    report(&open_ledger(&config.ledger.path).await?, SystemClock.now())
 }
 
 async fn let_go(config: &Config, target: Option<&str>) -> Result<Value, Failure> {
@@ -44,13 +44,12 @@ async fn let_go(config: &Config, target: Option<&str>) -> Result<Value, Failure>
         return Err(Failure::usage(format!("there is no target {target:?}; there are {}", known.join(", "))));
     }
     let question = json!({"ask": "brake-release", "target": target});
-    if let Some(report) = socket::ask(&config.ledger.path, &question).await? {
-        return Ok(report);
+    match socket::reach(&config.ledger.path, &question).await? {
+        Reached::Worker(report) => Ok(report),
+        Reached::Ledger(ledger) => release_in(&ledger, target.map(TargetId::new), SystemClock.now()).await,
+        Reached::Nobody => Ok(with_released(unknown(), 0)),
+        Reached::Silent => Err(Failure::stopped(socket::SILENT)),
     }
-    if !config.ledger.path.exists() {
-        return Ok(with_released(unknown(), 0));
-    }
-    release_in(&open_ledger(&config.ledger.path).await?, target.map(TargetId::new), SystemClock.now()).await
 }
 
 /// In the worker: what the brake does.

@@ -7,21 +7,17 @@ use serde_json::{Value, json};
 use crate::config::Config;
 use crate::engine::{Phase, receipts};
 use crate::ledger::{Control, Ledger, Totals};
-use crate::model::fault::FaultKind;
 use crate::model::object::Timestamp;
 use crate::ports::{Clock, World};
 use crate::watch::pulse::Snapshot;
 
+use super::socket::Reached;
 use super::worker::{Worker, receipts_directory};
 use super::world::SystemClock;
 use super::{Exit, Failure, args, brake, socket};
 
 /// How old the last empty receive may be for "caught up": three long polls.
 const FRESH: Duration = Duration::from_secs(60);
-
-/// How often, and how long apart, worker and ledger are looked at while neither can be asked.
-const LOOKS: u32 = 50;
-const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 /// The state of things at one moment, as the documented JSON object.
 #[derive(Debug)]
@@ -234,24 +230,16 @@ pub(super) async fn status(config: &Config, args: &args::Status) -> Result<Exit,
     Ok(Exit::Done)
 }
 
-/// A worker that starts has the ledger before it has its socket, and one that ends has it for a moment longer: between
-/// the two there is nobody to ask, so both are tried again for a while before the answer is "unknown".
 async fn look(config: &Config) -> Result<Report, Failure> {
-    for _ in 0..LOOKS {
-        if let Some(answer) = socket::ask(&config.ledger.path, &json!({"ask": "status"})).await? {
-            return Ok(Report(answer));
-        }
-        if !config.ledger.path.exists() {
-            return Ok(Report::unknown(config));
-        }
-        match Ledger::open(&config.ledger.path) {
-            Ok(ledger) => return Report::of_ledger(config, &ledger),
-            Err(fault) if fault.kind == FaultKind::Transient => tokio::time::sleep(LOOK_AGAIN).await,
-            Err(fault) => return Err(fault.into()),
+    match socket::reach(&config.ledger.path, &json!({"ask": "status"})).await? {
+        Reached::Worker(answer) => Ok(Report(answer)),
+        Reached::Ledger(ledger) => Report::of_ledger(config, &ledger),
+        Reached::Nobody => Ok(Report::unknown(config)),
+        Reached::Silent => {
+            tracing::warn!("{}", socket::SILENT);
+            Ok(Report::unknown(config))
         }
     }
-    tracing::warn!("a process has the ledger open but does not answer on its socket: look at its log");
-    Ok(Report::unknown(config))
 }
 
 /// The same for a person.

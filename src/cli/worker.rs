@@ -36,7 +36,7 @@ const HELD: Duration = Duration::from_secs(3);
 const HELD_LOOK: Duration = Duration::from_millis(100);
 
 /// Opens the ledger, waiting a moment for a process that lets go of it.
-pub(super) async fn open_ledger(place: &Path) -> Result<Ledger, Fault> {
+async fn open_ledger(place: &Path) -> Result<Ledger, Fault> {
     let deadline = tokio::time::Instant::now() + HELD;
     loop {
         match Ledger::open(place) {

@@ -9,7 +9,7 @@ use super::layout::Table;
 use super::names::{NameKind, Names, Tally};
 use super::parked::{Sweep, Swept};
 use super::record::{GroupRecord, Record, Waiting, read_target};
-use super::words::{Brake, KeptFault, Passage};
+use super::words::{Brake, Count, KeptFault, Passage};
 use crate::model::deletes::{Deletes, Hour};
 use crate::model::fault::{Fault, FaultKind, Side};
 use crate::model::job::{ChangeKind, Job};
@@ -66,6 +66,20 @@ pub(super) fn recount_held(tally: &mut Tally, group: &GroupRecord) {
 }
 
 impl Book<'_> {
+    /// Whether a group is one of deletes that the brake holds.
+    pub(super) fn holds(&self, group: u32) -> bool {
+        self.state.groups.get(&group).is_some_and(|group| group.held)
+    }
+
+    /// Counts a member of a group in or out: what is held has not failed.
+    pub(super) fn count_member(&mut self, id: u32, job: &Job, change: fn(&mut Count, u64)) {
+        let held = self.holds(id);
+        let totals = &mut self.state.tally.totals;
+        let rule = totals.by_rule.entry(job.rule.clone()).or_default();
+        let counts = if held { [&mut totals.held, &mut rule.held] } else { [&mut totals.parked, &mut rule.parked] };
+        counts.into_iter().for_each(|count| change(count, job.size.unwrap_or(0)));
+    }
+
     fn brake(&mut self, target: &TargetId) -> &mut BrakeRecord {
         self.state.brakes.entry(target.clone()).or_insert_with(|| BrakeRecord::new(target))
     }
@@ -169,7 +183,7 @@ impl Book<'_> {
             return Ok(());
         }
         for (id, parked) in self.view.parked_of(&job.target, &job.target_key, usize::MAX)? {
-            if self.state.groups.get(&id).is_some_and(|group| group.held) {
+            if self.holds(id) {
                 self.release_member(id, parked)?;
                 self.forget_if_empty(id)?;
             }

@@ -305,15 +305,6 @@ impl Book<'_> {
         self.view.pages.put(by_name_key(&parked.waiting), place)
     }
 
-    /// Counts a member in or out.
-    fn count_member(&mut self, id: u32, job: &Job, change: fn(&mut Count, u64)) {
-        let held = self.state.groups.get(&id).is_some_and(|group| group.held);
-        let totals = &mut self.state.tally.totals;
-        let rule = totals.by_rule.entry(job.rule.clone()).or_default();
-        let counts = if held { [&mut totals.held, &mut rule.held] } else { [&mut totals.parked, &mut rule.parked] };
-        counts.into_iter().for_each(|count| change(count, job.size.unwrap_or(0)));
-    }
-
     /// Takes a member out; the group's end is the caller's.
     pub(super) fn remove_member(&mut self, id: u32, parked: &Parked) -> Result<(), Fault> {
         self.count_member(id, &parked.waiting.job, Count::take);
@@ -466,7 +457,7 @@ impl Book<'_> {
         let same = |(_, parked): &Member| parked.waiting.job.same_work(job) && Some(parked.waiting.id) != probe;
         let Some((id, parked)) = members.into_iter().find(same) else { return Ok(None) };
         let number = parked.waiting.id;
-        if self.state.groups.get(&id).is_some_and(|group| group.held && !group.releasing) {
+        if self.holds(id) && !self.state.groups.get(&id).is_some_and(|group| group.releasing) {
             return Ok(Some(number));
         }
         self.release_member(id, parked)?;
@@ -498,9 +489,9 @@ impl Book<'_> {
 
     /// Starts what an operator asked for; `answer` hears how many jobs it moved.
     pub(super) fn start_sweep(&mut self, which: &Release, sweeping: Sweeping, answer: Swept) -> Result<(), Fault> {
-        let (groups, prefix) = match which {
+        let (mut groups, prefix) = match which {
             Release::Group(id) => (VecDeque::from([id.0]), None),
-            Release::All => (self.state.groups.keys().copied().collect(), None),
+            Release::All => (self.state.groups.keys().copied().collect::<VecDeque<u32>>(), None),
             Release::Prefix(prefix) => (self.state.groups.keys().copied().collect(), Some(prefix.clone())),
             Release::Key(key) => {
                 let moved = self.sweep_key(key, sweeping)?;
@@ -509,7 +500,6 @@ impl Book<'_> {
                 return Ok(());
             }
         };
-        let mut groups: VecDeque<u32> = groups;
         groups.retain(|id| self.state.groups.get(id).is_none_or(|group| !group.held));
         if prefix.is_none() && sweeping == Sweeping::Release {
             for id in &groups {
@@ -531,7 +521,7 @@ impl Book<'_> {
         let mut moved = 0;
         for (target, target_key) in self.view.places(key) {
             for (id, parked) in self.view.parked_of(&target, &target_key, usize::MAX)? {
-                if parked.waiting.job.key == *key && !self.state.groups.get(&id).is_some_and(|group| group.held) {
+                if parked.waiting.job.key == *key && !self.holds(id) {
                     self.sweep_member(id, parked, sweeping)?;
                     self.forget_if_empty(id)?;
                     moved += 1;

@@ -64,6 +64,36 @@ pub(super) enum Command {
     /// Tells what is going on: from the running worker, or from its ledger
     #[command(after_help = "Examples:\n  repl status\n  repl status --json | jq .pending.oldest_age_seconds")]
     Status(Status),
+    /// Shows the brake on mass deletes, and releases what it holds
+    #[command(
+        after_help = "Examples:\n  repl brake                       does it hold deletes, how many, since when and why\n  repl brake release               lets go what is held, and begins a new count\n  repl brake release --target dr   at this target only\n\nHeld deletes wait, also over restarts; everything else goes on. Before each one goes the source is asked again: what was\nundeleted there meanwhile stays."
+    )]
+    Brake(Brake),
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Brake {
+    #[command(subcommand)]
+    pub(super) action: Option<BrakeAction>,
+    /// One JSON object on stdout
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum BrakeAction {
+    /// Lets go what is held, and begins a new count
+    Release(BrakeRelease),
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct BrakeRelease {
+    /// Only at this target
+    #[arg(long, value_name = "T")]
+    pub(super) target: Option<String>,
+    /// One JSON object on stdout
+    #[arg(long)]
+    pub(super) json: bool,
 }
 
 #[derive(Debug, clap::Args)]

@@ -4,6 +4,7 @@
 //! signals, environment. *Must not know:* how anything is done.
 
 mod args;
+mod brake;
 mod measured;
 mod plan;
 mod progress;
@@ -119,6 +120,7 @@ async fn carry_out(args: &Args) -> Result<Exit, Failure> {
         Command::Plan(plan) => plan::plan(&config, &plan::Question::from(plan)).await,
         Command::Verify(verify) => verify::verify(&config, verify).await,
         Command::Status(status) => status::status(&config, status).await,
+        Command::Brake(brake) => brake::brake(&config, brake).await,
     }
 }
 

@@ -13,9 +13,12 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::task::JoinSet;
 
+use crate::ledger::Ledger;
+use crate::model::fault::FaultKind;
+
 use super::status::Report;
 use super::worker::Worker;
-use super::{Failure, sync};
+use super::{Failure, brake, sync};
 
 /// The longest question: anything longer is not one of ours.
 const LONGEST_QUESTION: u64 = 64 << 10;
@@ -95,6 +98,8 @@ async fn reply(question: &[u8], worker: &Arc<Worker>) -> Value {
     };
     let answer = match question.get("ask").and_then(Value::as_str) {
         Some("status") => Report::of_worker(worker).await.map(Report::value),
+        Some("brake") => brake::of_worker(worker),
+        Some("brake-release") => brake::release(worker, &question).await,
         Some("sync") => sync::begin(worker, &question),
         Some("sync-progress") => sync::progress(worker),
         Some(other) => {
@@ -106,6 +111,45 @@ async fn reply(question: &[u8], worker: &Arc<Worker>) -> Value {
         Ok(answer) => json!({"answer": answer}),
         Err(failure) => json!({"error": failure.to_string()}),
     }
+}
+
+/// Who could be asked.
+#[derive(Debug)]
+pub(super) enum Reached {
+    /// The worker: its answer.
+    Worker(Value),
+    /// No worker, but the ledger that the last one left.
+    Ledger(Ledger),
+    /// There is no ledger yet.
+    Nobody,
+    /// Somebody has the ledger open and does not answer.
+    Silent,
+}
+
+/// What to say of somebody who is silent.
+pub(super) const SILENT: &str = "a process has the ledger open but does not answer on its socket: look at its log";
+
+/// How often, and how long apart, worker and ledger are looked at while neither can be asked.
+const LOOKS: u32 = 50;
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
+
+/// Asks the worker, or else opens the ledger. A worker that starts has the ledger before it has its socket, and one that
+/// ends has it for a moment longer: between the two there is nobody to ask, so both are tried again for a while.
+pub(super) async fn reach(place: &Path, question: &Value) -> Result<Reached, Failure> {
+    for _ in 0..LOOKS {
+        if let Some(answer) = ask(place, question).await? {
+            return Ok(Reached::Worker(answer));
+        }
+        if !place.exists() {
+            return Ok(Reached::Nobody);
+        }
+        match Ledger::open(place) {
+            Ok(ledger) => return Ok(Reached::Ledger(ledger)),
+            Err(fault) if fault.kind == FaultKind::Transient => tokio::time::sleep(LOOK_AGAIN).await,
+            Err(fault) => return Err(fault.into()),
+        }
+    }
+    Ok(Reached::Silent)
 }
 
 /// Asks the worker that has this ledger open; `None` when there is none.

@@ -7,21 +7,17 @@ use serde_json::{Value, json};
 use crate::config::Config;
 use crate::engine::{Phase, receipts};
 use crate::ledger::{Control, Ledger, Totals};
-use crate::model::fault::FaultKind;
 use crate::model::object::Timestamp;
 use crate::ports::{Clock, World};
 use crate::watch::pulse::Snapshot;
 
+use super::socket::Reached;
 use super::worker::{Worker, receipts_directory};
 use super::world::SystemClock;
-use super::{Exit, Failure, args, socket};
+use super::{Exit, Failure, args, brake, socket};
 
 /// How old the last empty receive may be for "caught up": three long polls.
 const FRESH: Duration = Duration::from_secs(60);
-
-/// How often, and how long apart, worker and ledger are looked at while neither can be asked.
-const LOOKS: u32 = 50;
-const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 /// The state of things at one moment, as the documented JSON object.
 #[derive(Debug)]
@@ -62,6 +58,7 @@ impl Report {
             "caught_up": null,
             "pending": {"operations": null, "bytes": null, "oldest_age_seconds": null},
             "failed": null,
+            "brake": brake::unknown(),
             "replicated": {"operations": null, "bytes": null},
             "latency_seconds": {"p50": null, "p99": null, "max": null},
             "queue": {"visible": null, "in_flight": null},
@@ -79,9 +76,11 @@ impl Report {
         self.0.to_string()
     }
 
-    /// Whether something failed and is recorded.
+    /// Whether something failed, or is held by the brake, and is recorded.
     pub(super) fn differs(&self) -> bool {
-        ["failed", "quarantined"].iter().any(|name| self.0.get(name).and_then(Value::as_u64).unwrap_or(0) > 0)
+        ["/failed", "/quarantined", "/brake/held"]
+            .iter()
+            .any(|place| self.0.pointer(place).and_then(Value::as_u64).unwrap_or(0) > 0)
     }
 }
 
@@ -117,6 +116,7 @@ impl Facts<'_> {
                 "oldest_age_seconds": oldest,
             },
             "failed": totals.parked.operations,
+            "brake": brake::report(self.ledger, self.now)?,
             "replicated": {"operations": totals.replicated.operations, "bytes": totals.replicated.bytes},
             "latency_seconds": {
                 "p50": latency(0.5),
@@ -147,7 +147,7 @@ impl Facts<'_> {
     /// `Some(true)` only when the queue was seen empty a moment ago and nothing is left; `None` when the queue is not
     /// known (P8).
     fn caught_up(&self, totals: &Totals) -> Option<bool> {
-        if totals.pending.operations > 0 || totals.parked.operations > 0 {
+        if totals.pending.operations > 0 || totals.parked.operations > 0 || totals.held.operations > 0 {
             return Some(false);
         }
         let queue = &self.snapshot?.queue;
@@ -207,6 +207,7 @@ fn rule_report(rule: &crate::plan::route::Rule, totals: Option<&Totals>) -> Valu
             "bytes": of_rule.as_ref().map(|of| of.pending.bytes),
         },
         "failed": of_rule.as_ref().map(|of| of.parked.operations),
+        "held": of_rule.as_ref().map(|of| of.held.operations),
         "replicated": {
             "operations": of_rule.as_ref().map(|of| of.replicated.operations),
             "bytes": of_rule.as_ref().map(|of| of.replicated.bytes),
@@ -229,24 +230,16 @@ pub(super) async fn status(config: &Config, args: &args::Status) -> Result<Exit,
     Ok(Exit::Done)
 }
 
-/// A worker that starts has the ledger before it has its socket, and one that ends has it for a moment longer: between
-/// the two there is nobody to ask, so both are tried again for a while before the answer is "unknown".
 async fn look(config: &Config) -> Result<Report, Failure> {
-    for _ in 0..LOOKS {
-        if let Some(answer) = socket::ask(&config.ledger.path, &json!({"ask": "status"})).await? {
-            return Ok(Report(answer));
-        }
-        if !config.ledger.path.exists() {
-            return Ok(Report::unknown(config));
-        }
-        match Ledger::open(&config.ledger.path) {
-            Ok(ledger) => return Report::of_ledger(config, &ledger),
-            Err(fault) if fault.kind == FaultKind::Transient => tokio::time::sleep(LOOK_AGAIN).await,
-            Err(fault) => return Err(fault.into()),
+    match socket::reach(&config.ledger.path, &json!({"ask": "status"})).await? {
+        Reached::Worker(answer) => Ok(Report(answer)),
+        Reached::Ledger(ledger) => Report::of_ledger(config, &ledger),
+        Reached::Nobody => Ok(Report::unknown(config)),
+        Reached::Silent => {
+            tracing::warn!("{}", socket::SILENT);
+            Ok(Report::unknown(config))
         }
     }
-    tracing::warn!("a process has the ledger open but does not answer on its socket: look at its log");
-    Ok(Report::unknown(config))
 }
 
 /// The same for a person.
@@ -284,6 +277,9 @@ fn table(report: &Value) -> String {
         if report.get(name).and_then(Value::as_u64).unwrap_or(0) > 0 {
             text.push_str(&format!("{label:<13} {}\n", told(&format!("/{name}"))));
         }
+    }
+    if report.pointer("/brake/state").and_then(Value::as_str) == Some("held") {
+        text.push_str(&brake::text(report.get("brake").unwrap_or(&Value::Null)));
     }
     if report.get("receipts").is_some_and(Value::is_object) {
         text.push_str(&format!(

@@ -147,6 +147,7 @@ impl Sync {
             "copied": copied.operations,
             "already_equal": self.progress.equal() + totals.already_equal.saturating_sub(self.before.already_equal),
             "failed": totals.parked.operations,
+            "held": totals.held.operations,
             "bytes": copied.bytes,
             "seconds": self.started.elapsed().as_secs_f64(),
             "pending": totals.pending.operations,
@@ -189,7 +190,11 @@ pub(super) async fn sync(config: &Config, args: &args::Sync) -> Result<Exit, Fai
     tell(&report, args);
     Ok(match stopped {
         Stopped::Interrupted | Stopped::Terminated => Exit::Interrupted,
-        Stopped::Done if number(&report, "failed") > 0 || report.get("failure").is_some_and(Value::is_string) => {
+        Stopped::Done
+            if number(&report, "failed") > 0
+                || number(&report, "held") > 0
+                || report.get("failure").is_some_and(Value::is_string) =>
+        {
             Exit::Differs
         }
         Stopped::Done => Exit::Done,

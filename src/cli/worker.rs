@@ -15,6 +15,7 @@ use crate::engine::budget::{Concurrency, Limits};
 use crate::engine::{self, Ack, Engine, Mode, Phase, Settings};
 use crate::ledger::Ledger;
 use crate::model::fault::{Fault, FaultKind};
+use crate::plan::brake::Bounds;
 use crate::plan::retry;
 use crate::watch::pulse::Pulse;
 
@@ -160,6 +161,10 @@ fn settings(config: &Config, long_poll: Duration) -> Settings {
         },
         limits,
         retry: retry::Policy::default(),
+        brake: Bounds {
+            per_hour: config.brake.deletes_per_hour,
+            share: config.brake.share_of_keys.parts_per_million(),
+        },
         ack: match config.queue.as_ref().map(|queue| queue.ack) {
             Some(config::Ack::Settled) => Ack::Settled,
             Some(config::Ack::Admitted) | None => Ack::Admitted,

@@ -8,6 +8,7 @@
 //! Invariants kept here: I2 nothing unverified becomes visible · I5 one live claim per target key (the ledger's lanes)
 //! · I6 bytes in flight stay within the budget and return to zero · I8 every job ends settled or parked.
 
+mod brake;
 pub mod budget;
 mod digest;
 mod dispatch;
@@ -34,6 +35,7 @@ use tokio::task::JoinSet;
 use crate::ledger::Ledger;
 use crate::model::fault::{Fault, FaultKind, Side};
 use crate::model::object::{TargetId, Versioning};
+use crate::plan::brake::Bounds;
 use crate::plan::retry;
 use crate::plan::route::Rule;
 use crate::ports::{Clock, ObjectStore, World};
@@ -108,6 +110,8 @@ pub struct Settings {
     pub limits: Limits,
     /// The durable retry layer.
     pub retry: retry::Policy,
+    /// How many deletes may go to a target within an hour.
+    pub brake: Bounds,
     /// When messages are deleted.
     pub ack: Ack,
     /// How many receive calls wait at the queue at once.

@@ -11,6 +11,7 @@ use crate::model::object::VersionId;
 use crate::plan::route;
 use crate::ports::World;
 
+use super::brake::Census;
 use super::scan::{DeleteMarkers, ScanProgress, Scanned, Scope, room};
 use super::spending::{self, Affordable, Priced};
 use super::{Phase, Shared};
@@ -40,7 +41,8 @@ impl<W: World> super::Engine<W> {
             started: shared.now(),
         };
         shared.learn_versioning().await;
-        let mut admitting = Admitting { shared, scope, progress, batch: Vec::new(), hole: None };
+        let mut admitting =
+            Admitting { shared, scope, progress, batch: Vec::new(), hole: None, census: Census::default() };
         let walked = audit::walk(&shared.world, &settings, &mut admitting).await;
         if shared.phase() != Phase::Run {
             return Ok(Scanned::Interrupted);
@@ -55,7 +57,10 @@ impl<W: World> super::Engine<W> {
         whole?;
         match admitting.hole {
             Some(fault) => Err(fault),
-            None => Ok(Scanned::Complete),
+            None => {
+                shared.take_census(scope, admitting.census).await?;
+                Ok(Scanned::Complete)
+            }
         }
     }
 }
@@ -68,6 +73,7 @@ struct Admitting<'a, W: World> {
     batch: Vec<(Change, Option<String>)>,
     /// The first part that could not be compared.
     hole: Option<Fault>,
+    census: Census,
 }
 
 impl<W: World> Listener for Admitting<'_, W> {
@@ -86,6 +92,7 @@ impl<W: World> Listener for Admitting<'_, W> {
 impl<W: World> Admitting<'_, W> {
     async fn take(&mut self, finding: Finding) -> Result<(), Fault> {
         self.progress.count();
+        self.census.count(&finding.target);
         if let Some(fault) = &finding.obstacle {
             tracing::warn!(key = %finding.key, %fault, "the object could not be compared");
             self.hole.get_or_insert(fault.clone());

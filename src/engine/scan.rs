@@ -5,6 +5,7 @@
 //! enough work is pending, and live changes go first (the ledger's order).
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::ledger::Admission;
@@ -14,6 +15,7 @@ use crate::model::object::{Key, RuleId, VersionEntry, VersionId, Versioning};
 use crate::plan::route::{self, History, Rule};
 use crate::ports::{ObjectStore, World};
 
+use super::brake::Census;
 use super::spending::{self, Affordable, Priced};
 use super::{Phase, Shared};
 
@@ -142,6 +144,7 @@ struct Scan<'a, W: World> {
     name: String,
     rules: Vec<Rule>,
     versioning: Versioning,
+    census: Mutex<Census>,
 }
 
 async fn scan<W: World>(shared: &Shared<W>, scope: &Scope, progress: &ScanProgress) -> Result<Scanned, Fault> {
@@ -155,7 +158,8 @@ async fn scan<W: World>(shared: &Shared<W>, scope: &Scope, progress: &ScanProgre
     }
     shared.learn_versioning().await;
     let Some(versioning) = source_versioning(shared).await? else { return Ok(Scanned::Interrupted) };
-    let scan = Scan { shared, scope, progress, name, rules, versioning };
+    let whole = cursor == Cursor::START;
+    let scan = Scan { shared, scope, progress, name, rules, versioning, census: Mutex::default() };
     while let Some(prefix) = prefixes.get(cursor.nth) {
         match scan.list(prefix, &cursor).await? {
             Scanned::Complete => cursor = Cursor { nth: cursor.nth + 1, after: None },
@@ -164,6 +168,10 @@ async fn scan<W: World>(shared: &Shared<W>, scope: &Scope, progress: &ScanProgre
         }
     }
     shared.ledger.set_cursor(&scan.name, None).await?;
+    if whole {
+        // A scan that goes on where another was has not met every key.
+        shared.take_census(scope, scan.census.into_inner().unwrap_or_else(PoisonError::into_inner)).await?;
+    }
     Ok(Scanned::Complete)
 }
 
@@ -214,6 +222,9 @@ impl<W: World> Scan<'_, W> {
             if !spending::afford_later(self.shared, &jobs).await {
                 return Ok(false);
             }
+        }
+        for of_key in jobs.chunk_by(|(one, _), (other, _)| one.key == other.key) {
+            self.census.lock().unwrap_or_else(PoisonError::into_inner).take_in(of_key.iter().map(|(job, _)| job));
         }
         let cursor = Some((self.name.clone(), cursor.write()));
         let jobs = jobs.into_iter().map(|(job, _)| job).collect();

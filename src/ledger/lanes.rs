@@ -12,7 +12,7 @@ use super::kv::ledger_fault;
 use super::layout::{Fields, SEQUENCED, Table, UNSEQUENCED, identity_hash, lane_hash, merge_streams, order_bytes};
 use super::record::{LaneRecord, Schedule, Waiting};
 use super::words::{Admission, Admitted, JobId, KeptFault, Outcome, Settled, Settlement};
-use crate::model::fault::{Fault, FaultKind};
+use crate::model::fault::Fault;
 use crate::model::job::{ChangeKind, Job, Origin};
 use crate::model::object::{Key, TargetId, Timestamp};
 
@@ -165,6 +165,7 @@ impl Book<'_> {
         if job.kind == ChangeKind::Restored {
             self.release_archived(hash, &job)?;
         }
+        self.unhold_before(&job)?;
         let lane = self.view.find_lane(&job.target, &job.target_key)?;
         if let Some((id, lane)) = &lane
             && let Some(same) = self.view.same_work(*id, lane, &job, holder.map_or(0, |holder| holder.fence))?
@@ -178,7 +179,8 @@ impl Book<'_> {
         let id = self.state.tally.next_job;
         self.state.tally.next_job += 1;
         self.state.tally.totals.admitted += 1;
-        let waiting = Waiting { id, job, attempts: 0, not_before: Timestamp(0), last_kind: None, fault: None };
+        let waiting =
+            Waiting { id, job, attempts: 0, not_before: Timestamp(0), last_kind: None, fault: None, cleared: false };
         self.insert_pending(lane, waiting)?;
         Ok(JobId(id))
     }
@@ -257,14 +259,14 @@ impl Book<'_> {
     }
 
     /// The pending job of a claim as the ledger has it now.
-    fn find_pending(&self, claim: &Claim) -> Result<Option<(Numbered, Waiting)>, Fault> {
-        let job = claim.job();
+    pub(super) fn find_pending(&self, claim: &Waiting) -> Result<Option<(Numbered, Waiting)>, Fault> {
+        let job = &claim.job;
         let Some((id, lane)) = self.view.find_lane(&job.target, &job.target_key)? else { return Ok(None) };
-        let number = claim.waiting.id;
+        let number = claim.id;
         let found = match lane.jobs.iter().find(|waiting| waiting.id == number) {
             Some(own) => Some(own.clone()),
             None => {
-                let [record, _, _] = crowd_keys(id, &claim.waiting);
+                let [record, _, _] = crowd_keys(id, claim);
                 self.view.record::<Waiting>(&record)?
             }
         };
@@ -272,7 +274,7 @@ impl Book<'_> {
     }
 
     /// Takes the job of a claim out of its lane; `None` when it is not pending (any more).
-    pub(super) fn take_pending(&mut self, claim: &Claim) -> Result<Option<Waiting>, Fault> {
+    pub(super) fn take_pending(&mut self, claim: &Waiting) -> Result<Option<Waiting>, Fault> {
         let Some(((id, mut lane), waiting)) = self.find_pending(claim)? else { return Ok(None) };
         self.remove_from(id, &mut lane, &waiting)?;
         self.save_lane(id, lane)?;
@@ -280,7 +282,7 @@ impl Book<'_> {
     }
 
     /// Writes a lane, or removes it when it is empty, and enters it in the indexes where it belongs now.
-    fn save_lane(&mut self, id: u64, mut lane: LaneRecord) -> Result<(), Fault> {
+    pub(super) fn save_lane(&mut self, id: u64, mut lane: LaneRecord) -> Result<(), Fault> {
         let hash = lane_hash(&lane.target, &lane.target_key);
         let schedule = self.schedule(id, &lane)?;
         if schedule != lane.schedule {
@@ -363,7 +365,7 @@ impl Book<'_> {
     }
 
     /// Replaces a pending job by itself with other attempts, time or fault.
-    fn update_in(&mut self, id: u64, lane: &mut LaneRecord, waiting: Waiting) -> Result<(), Fault> {
+    pub(super) fn update_in(&mut self, id: u64, lane: &mut LaneRecord, waiting: Waiting) -> Result<(), Fault> {
         if let Some(own) = lane.jobs.iter_mut().find(|own| own.id == waiting.id) {
             *own = waiting;
             return Ok(());
@@ -419,7 +421,7 @@ impl Book<'_> {
 
     /// Puts a job off. A probe goes back into its group without a verdict on the cause.
     pub(super) fn defer(&mut self, claim: &Claim, not_before: Timestamp, fault: &Fault) -> Result<(), Fault> {
-        let Some(((id, mut lane), mut waiting)) = self.find_pending(claim)? else {
+        let Some(((id, mut lane), mut waiting)) = self.find_pending(&claim.waiting)? else {
             return self.defer_probe(claim, not_before);
         };
         waiting.attempts = waiting.attempts.saturating_add(1);
@@ -454,7 +456,7 @@ impl Book<'_> {
     }
 
     fn settle_one(&mut self, claim: &Claim, settlement: &Settlement, bytes: u64) -> Result<(), Fault> {
-        if self.take_pending(claim)?.is_none() && !self.take_probe(claim, &settlement.outcome)? {
+        if self.take_pending(&claim.waiting)?.is_none() && !self.take_probe(claim, &settlement.outcome)? {
             // Dropped by an operator while it was out: counted then.
             return Ok(());
         }
@@ -476,9 +478,8 @@ impl Book<'_> {
     }
 
     /// Puts a parked job back among the pending ones; the same work already there makes it needless.
-    pub(super) fn revive(&mut self, mut waiting: Waiting, last_kind: FaultKind) -> Result<(), Fault> {
+    pub(super) fn revive(&mut self, mut waiting: Waiting) -> Result<(), Fault> {
         waiting.not_before = Timestamp(0);
-        waiting.last_kind = Some(last_kind);
         let lane = self.view.find_lane(&waiting.job.target, &waiting.job.target_key)?;
         if let Some((id, lane)) = &lane
             && self.view.same_work(*id, lane, &waiting.job, 0)?.is_some()

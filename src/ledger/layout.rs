@@ -22,6 +22,8 @@ pub(super) enum Table {
     Cursor = 0x04,
     /// Targets, rules and key prefixes by number.
     Name = 0x05,
+    /// The brake of each target, by the target's number.
+    Brake = 0x06,
     /// Pending jobs of one target key, by lane number: the first few in the record itself.
     Lane = 0x10,
     /// Hash of target and target key, then lane number.

@@ -14,7 +14,7 @@
 //!   to the file system only bit by bit as it writes on (one segment for each that it fills).
 //!
 //! # What is flushed before what (DESIGN 4.4)
-//! Flushed before the answer: `admit`, `park`, `note_upload`, `set_control`, `release`, `drop_parked`. Applied only:
+//! Flushed before the answer: `admit`, `park`, `pass_delete`, `release_held`, `note_upload`, `set_control`, `release`, `drop_parked`. Applied only:
 //! `claim`, `settle`, `defer`, `forget_upload`; lost in a crash they are done again. Batches reach the disk in their
 //! order, so a state after a crash is one that was there before it.
 //!
@@ -25,6 +25,7 @@
 //! ```
 
 mod book;
+mod brake;
 mod claim;
 mod codec;
 mod kv;
@@ -47,16 +48,17 @@ use tokio::sync::oneshot;
 
 pub use claim::{Claim, Lane};
 pub use words::{
-    Admission, Admitted, Chapter, Control, Count, Group, GroupId, JobId, KeptFault, Note, Outcome, PartSizes,
-    Quarantined, Release, Replica, RuleTotals, SentPart, Settled, Settlement, Standing, Story, Totals, Upload,
+    Admission, Admitted, Brake, Chapter, Control, Count, Group, GroupId, JobId, KeptFault, Note, Outcome, PartSizes,
+    Passage, Quarantined, Release, Replica, RuleTotals, SentPart, Settled, Settlement, Standing, Story, Totals, Upload,
 };
 
+use crate::model::deletes::Deletes;
 use crate::model::fault::Fault;
 use crate::model::job::Applied;
 use crate::model::object::{Key, TargetId, Timestamp};
 use book::Limits;
 use kv::{Kv, SledKv, ledger_fault};
-use parked::Sweeping;
+use parked::{Sweeping, Swept};
 use writer::{Durability, Writer};
 
 /// A handle on the ledger; clones share it. When the last one goes, what was asked before is done and flushed.
@@ -219,11 +221,48 @@ impl Ledger {
         self.sweep(which, Sweeping::Drop(now)).await
     }
 
+    /// Asks the brake for the delete that a claim is about to bring (P11), each claim's job once: `judge` is told what
+    /// there was before and gives the reason to hold it. What may go is counted on disk before this returns; what is
+    /// held is no longer the claim's to settle, as its job waits for [`Self::release_held`].
+    pub async fn pass_delete(
+        &self,
+        claim: &Claim,
+        now: Timestamp,
+        judge: impl FnOnce(Deletes) -> Option<String> + Send + 'static,
+    ) -> Result<Passage, Fault> {
+        let claim = claim.subject();
+        self.writer.write(Durability::Flushed, 1, move |book| book.pass_delete(&claim, now, judge)).await
+    }
+
+    /// The brakes of all targets that have counted a delete, or their keys.
+    pub fn brakes(&self, now: Timestamp) -> Result<Vec<Brake>, Fault> {
+        self.writer.shared().read(|view| view.brakes(now))
+    }
+
+    /// Releases the brakes that hold, of one target or of all, and begins their counts anew; says how many deletes go.
+    /// They are not judged again. Goes on after a crash. Returns when done and flushed.
+    pub async fn release_held(&self, target: Option<&TargetId>) -> Result<u64, Fault> {
+        let target = target.cloned();
+        self.swept(move |book, answer| book.start_release_of_held(target.as_ref(), answer)).await
+    }
+
+    /// Remembers how many keys a target has, as counted just now. Not flushed.
+    pub async fn note_keys(&self, target: &TargetId, keys: u64, now: Timestamp) -> Result<(), Fault> {
+        let target = target.clone();
+        self.writer.write(Durability::Applied, 1, move |book| book.note_keys(&target, keys, now)).await
+    }
+
     async fn sweep(&self, which: &Release, sweeping: Sweeping) -> Result<u64, Fault> {
         let which = which.clone();
+        self.swept(move |book, answer| book.start_sweep(&which, sweeping, answer)).await
+    }
+
+    async fn swept(
+        &self,
+        begin: impl FnOnce(&mut book::Book<'_>, Swept) -> Result<(), Fault> + Send + 'static,
+    ) -> Result<u64, Fault> {
         let (answer, answered) = oneshot::channel();
-        let begin = move |book: &mut book::Book<'_>| book.start_sweep(&which, sweeping, answer);
-        self.writer.write(Durability::Flushed, 1, begin).await?;
+        self.writer.write(Durability::Flushed, 1, move |book| begin(book, answer)).await?;
         answered.await.map_err(|_dropped| ledger_fault("move parked jobs", "the ledger's writer has ended"))?
     }
 

@@ -178,8 +178,12 @@ impl Record for Tally {
         };
         let rules = from.list(|from| {
             let rule = RuleId::new(from.text()?);
-            let counts =
-                RuleTotals { pending: read_count(from)?, parked: read_count(from)?, replicated: read_count(from)? };
+            let counts = RuleTotals {
+                pending: read_count(from)?,
+                parked: read_count(from)?,
+                replicated: read_count(from)?,
+                ..RuleTotals::default()
+            };
             Ok((rule, counts))
         })?;
         totals.by_rule = rules.into_iter().collect::<BTreeMap<_, _>>();

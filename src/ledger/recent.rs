@@ -7,11 +7,11 @@ use super::book::{Book, View};
 use super::codec::{Decoder, Encoder, Read};
 use super::layout::{Fields, Table, key_hash, lane_hash, unreadable, version_hash};
 use super::names::Names;
-use super::record::{AppliedRecord, GroupRecord, NoteRecord, Record, ReplicaRecord, UploadRecord, Waiting};
+use super::record::{AppliedRecord, NoteRecord, Record, ReplicaRecord, UploadRecord, Waiting, read_target};
 use super::words::{Chapter, Control, GroupId, JobId, Note, Quarantined, Replica, SentPart, Standing, Story, Upload};
 use crate::model::fault::Fault;
 use crate::model::job::{Applied, Job};
-use crate::model::object::{ETag, Key, TargetId, Timestamp};
+use crate::model::object::{ETag, Key, TargetId, Timestamp, VersionId};
 use crate::ports::Ignored;
 
 /// Reasons kept for one key: enough to see a pattern, and few enough to look through at each new one.
@@ -130,10 +130,11 @@ impl View<'_> {
             for (group, parked) in self.parked_of(&target, &target_key, STORY_JOBS)? {
                 let mut waiting = parked.waiting;
                 if waiting.fault.is_none() {
-                    let shared = self.record::<GroupRecord>(&Table::Group.key().group(group).end())?;
-                    waiting.fault = shared.map(|group| group.fault);
+                    waiting.fault = self.group(group)?.map(|group| group.fault);
                 }
-                story.jobs.push(chapter(waiting, Standing::Parked(GroupId(group))));
+                let held = self.group(group)?.is_some_and(|group| group.held);
+                let standing = if held { Standing::Held } else { Standing::Parked(GroupId(group)) };
+                story.jobs.push(chapter(waiting, standing));
             }
             if let Some(applied) = self.applied(&target, &target_key)? {
                 story.applied.push((target, target_key, applied));
@@ -324,6 +325,28 @@ impl Book<'_> {
             self.state.tally.notes -= 1;
         }
         Ok(())
+    }
+}
+
+impl Record for NoteRecord {
+    const NAME: &'static str = "note";
+
+    fn write(&self, out: &mut Encoder, names: &Names) {
+        out.text(self.key.as_str());
+        out.option(self.target.as_ref(), |out, target| out.number(names.target_number(target)));
+        out.packed(self.version.as_str());
+        out.text(&self.reason);
+        out.number(self.noted.0);
+    }
+
+    fn read(from: &mut Decoder<'_>, names: &Names) -> Read<Self> {
+        Ok(Self {
+            key: Key::new(from.text()?),
+            target: from.option(|from| read_target(from, names))?,
+            version: VersionId::new(from.packed()?),
+            reason: from.text()?.to_owned(),
+            noted: Timestamp(from.number()?),
+        })
     }
 }
 

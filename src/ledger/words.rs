@@ -215,12 +215,14 @@ pub struct RuleTotals {
     pub pending: Count,
     /// Parked.
     pub parked: Count,
+    /// Held by the brake.
+    pub held: Count,
     /// Brought over since the ledger was made.
     pub replicated: Count,
 }
 
-/// What the ledger holds and has seen since it was made. `admitted` is the sum of `pending`, `parked`, `replicated`,
-/// `already_equal`, `superseded`, `not_replicated`, `gone` and `dropped` operations, at every moment.
+/// What the ledger holds and has seen since it was made. `admitted` is the sum of `pending`, `parked`, `held`,
+/// `replicated`, `already_equal`, `superseded`, `not_replicated`, `gone` and `dropped` operations, at every moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Totals {
     /// Jobs ever admitted as new.
@@ -229,6 +231,8 @@ pub struct Totals {
     pub pending: Count,
     /// Parked.
     pub parked: Count,
+    /// Held by the brake.
+    pub held: Count,
     /// Claims that are out now; not kept over a restart.
     pub in_flight: u64,
     /// Brought over.
@@ -346,7 +350,33 @@ pub struct Group {
     pub probes: u32,
 }
 
-/// Which parked jobs.
+/// The brake of one target (P11).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Brake {
+    /// The target.
+    pub target: TargetId,
+    /// Since when its deletes are held, and why; `None` while they go.
+    pub tripped: Option<(Timestamp, String)>,
+    /// Deletes that are held.
+    pub held: u64,
+    /// Deletes that went within the last hour, since the last release.
+    pub in_hour: u64,
+    /// The keys that the target had when it was last counted, and when that was.
+    pub keys: Option<(u64, Timestamp)>,
+}
+
+/// What the brake says to a delete.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Passage {
+    /// It may go; it is counted.
+    Free,
+    /// It is held, like others before it. Its job waits for an operator.
+    Held,
+    /// It is held as the first one, for this reason.
+    Tripped(String),
+}
+
+/// Which parked jobs. None of them takes in what the brake holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Release {
     /// Those of one group.
@@ -392,6 +422,8 @@ pub enum Standing {
     Deferred(Timestamp),
     /// In that group.
     Parked(GroupId),
+    /// Held by the brake.
+    Held,
 }
 
 /// One unfinished job of a [`Story`].

@@ -4,6 +4,7 @@
 //! Facts age, so a decision is never stored: after a crash, a retry, a duplicate or a lost race one decides again.
 //! Everything here is total and idempotent: deciding again after the decision was carried out comes to nothing.
 
+pub mod brake;
 pub mod decide;
 pub mod estimate;
 pub mod history;

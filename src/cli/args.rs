@@ -7,6 +7,8 @@ use clap::{ArgAction, Parser, Subcommand};
 
 use crate::config::units;
 
+use super::control;
+
 /// Keeps a second S3 bucket, in another region, account or store, equal to a first one, and proves it.
 #[derive(Debug, Parser)]
 #[command(name = "repl", version, max_term_width = 110)]
@@ -59,6 +61,18 @@ pub(super) enum Command {
     /// Tells what is going on: from the running worker, or from its ledger
     #[command(after_help = "Examples:\n  repl status\n  repl status --json | jq .pending.oldest_age_seconds")]
     Status(Status),
+    /// Holds work back: nothing is polled or begun until `resume`, over restarts too
+    #[command(
+        after_help = "Examples:\n  repl pause                                until `repl resume`\n  repl pause --until 2h30m                  or until then, by itself\n  repl pause --until 2026-11-21T18:00:00Z\n\nWhat is under way is finished. Works without a running worker too: the next one starts paused."
+    )]
+    Pause(control::Pause),
+    /// Ends a pause
+    Resume(control::Resume),
+    /// Ends the running worker once what is under way is done; started again, it goes on
+    #[command(
+        after_help = "Waits until the worker has ended, which then exits with 0. What is not done after 30 s stays to be done by the next."
+    )]
+    Drain(control::Drain),
 }
 
 #[derive(Debug, clap::Args)]

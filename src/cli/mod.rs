@@ -4,6 +4,8 @@
 //! signals, environment. *Must not know:* how anything is done.
 
 mod args;
+mod control;
+mod reach;
 mod receipts;
 mod run;
 mod socket;
@@ -112,6 +114,9 @@ async fn carry_out(args: &Args) -> Result<Exit, Failure> {
         Command::Sync(sync) => sync::sync(&config, sync).await,
         Command::Verify(verify) => verify::verify(&config, verify).await,
         Command::Status(status) => status::status(&config, status).await,
+        Command::Pause(pause) => control::pause(&config, pause).await,
+        Command::Resume(resume) => control::resume(&config, resume).await,
+        Command::Drain(drain) => control::drain(&config, drain).await,
     }
 }
 

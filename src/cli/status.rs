@@ -7,21 +7,17 @@ use serde_json::{Value, json};
 use crate::config::Config;
 use crate::engine::{Phase, receipts};
 use crate::ledger::{Control, Ledger, Totals};
-use crate::model::fault::FaultKind;
 use crate::model::object::Timestamp;
 use crate::ports::{Clock, World};
 use crate::watch::pulse::Snapshot;
 
+use super::reach::{Absent, Reached, reach, silence};
 use super::worker::{Worker, receipts_directory};
 use super::world::SystemClock;
-use super::{Exit, Failure, args, socket};
+use super::{Exit, Failure, args};
 
 /// How old the last empty receive may be for "caught up": three long polls.
 const FRESH: Duration = Duration::from_secs(60);
-
-/// How often, and how long apart, worker and ledger are looked at while neither can be asked.
-const LOOKS: u32 = 50;
-const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 /// The state of things at one moment, as the documented JSON object.
 #[derive(Debug)]
@@ -29,18 +25,31 @@ pub(super) struct Report(Value);
 
 impl Report {
     /// Of a running worker.
-    pub(super) async fn of_worker(worker: &Worker) -> Result<Self, Failure> {
-        let now = worker.world.clock().now();
-        let control = worker.ledger.control()?;
+    pub(super) fn of_worker(worker: &Worker) -> Result<Self, Failure> {
         let phase = *worker.phase.borrow();
-        let snapshot = worker.pulse.snapshot();
-        let facts = Facts { config: &worker.config, ledger: &worker.ledger, control, snapshot: Some(&snapshot), now };
-        let state = match phase {
-            Phase::Run if facts.paused() => "paused",
+        let state = |paused| match phase {
+            Phase::Run if paused => "paused",
             Phase::Run => "running",
             Phase::Drain | Phase::Halt => "draining",
         };
-        let mut report = facts.report(state)?;
+        let mut report = Self::with_figures(worker, state)?;
+        if let Some(fields) = report.0.as_object_mut() {
+            fields.insert("pid".to_owned(), json!(std::process::id()));
+        }
+        Ok(report)
+    }
+
+    /// Of a worker that has come to its end.
+    pub(super) fn at_the_end(worker: &Worker) -> Result<Self, Failure> {
+        Self::with_figures(worker, |_paused| "stopped")
+    }
+
+    fn with_figures(worker: &Worker, state: impl FnOnce(bool) -> &'static str) -> Result<Self, Failure> {
+        let now = worker.world.clock().now();
+        let control = worker.ledger.control()?;
+        let snapshot = worker.pulse.snapshot();
+        let facts = Facts { config: &worker.config, ledger: &worker.ledger, control, snapshot: Some(&snapshot), now };
+        let mut report = facts.report(state(control.is_paused(now)))?;
         if let Some(fields) = report.as_object_mut() {
             fields.insert("bytes_in_flight".to_owned(), json!(worker.engine.bytes_in_flight()));
         }
@@ -94,10 +103,6 @@ struct Facts<'a> {
 }
 
 impl Facts<'_> {
-    fn paused(&self) -> bool {
-        self.control.paused && self.control.paused_until.is_none_or(|until| until > self.now)
-    }
-
     fn report(&self, state: &str) -> Result<Value, Failure> {
         let totals = self.ledger.totals();
         let oldest = self.ledger.oldest_pending()?.map(|oldest| self.now.since(oldest).as_secs_f64());
@@ -130,7 +135,7 @@ impl Facts<'_> {
                 "fault": queue.and_then(|queue| queue.fault.as_ref()).map(ToString::to_string),
             },
             "rules": rules,
-            "paused_until": self.control.paused_until.filter(|_| self.paused()).map(Timestamp::rfc3339),
+            "paused_until": self.control.paused_until.filter(|_| self.control.is_paused(self.now)).map(Timestamp::rfc3339),
             "already_equal": totals.already_equal,
             "superseded": totals.superseded,
             "not_replicated": totals.not_replicated,
@@ -229,24 +234,16 @@ pub(super) async fn status(config: &Config, args: &args::Status) -> Result<Exit,
     Ok(Exit::Done)
 }
 
-/// A worker that starts has the ledger before it has its socket, and one that ends has it for a moment longer: between
-/// the two there is nobody to ask, so both are tried again for a while before the answer is "unknown".
 async fn look(config: &Config) -> Result<Report, Failure> {
-    for _ in 0..LOOKS {
-        if let Some(answer) = socket::ask(&config.ledger.path, &json!({"ask": "status"})).await? {
-            return Ok(Report(answer));
-        }
-        if !config.ledger.path.exists() {
-            return Ok(Report::unknown(config));
-        }
-        match Ledger::open(&config.ledger.path) {
-            Ok(ledger) => return Report::of_ledger(config, &ledger),
-            Err(fault) if fault.kind == FaultKind::Transient => tokio::time::sleep(LOOK_AGAIN).await,
-            Err(fault) => return Err(fault.into()),
+    match reach(config, &json!({"ask": "status"}), Absent::Left).await? {
+        Reached::Worker(answer) => Ok(Report(answer)),
+        Reached::Ledger(ledger) => Report::of_ledger(config, &ledger),
+        Reached::Nothing => Ok(Report::unknown(config)),
+        Reached::Silence => {
+            tracing::warn!("{}", silence());
+            Ok(Report::unknown(config))
         }
     }
-    tracing::warn!("a process has the ledger open but does not answer on its socket: look at its log");
-    Ok(Report::unknown(config))
 }
 
 /// The same for a person.

@@ -23,7 +23,7 @@ use super::world::{Aws, target_settings};
 use super::{Failure, socket};
 
 /// How long a drain may take before what is under way is dropped; it stays to be done.
-const DRAIN: Duration = Duration::from_secs(30);
+pub(super) const DRAIN: Duration = Duration::from_secs(30);
 /// Receive calls that wait at the queue at once: two keep a batch coming while another is written to disk.
 const RECEIVERS: usize = 2;
 /// The longest wait for a message that SQS permits (aws-semantics 7.2).
@@ -69,6 +69,8 @@ pub(super) enum Stopped {
     Interrupted,
     /// SIGTERM.
     Terminated,
+    /// `repl drain`.
+    Drained,
 }
 
 impl Worker {
@@ -97,16 +99,23 @@ impl Worker {
         stopped
     }
 
+    /// Has the worker end once what is under way is done.
+    pub(super) fn drain(&self) {
+        self.phases.send_replace(Phase::Drain);
+    }
+
     /// Runs the engine and moves its phase on: first signal, or `done` → Drain; second signal, or the deadline → Halt.
     async fn supervise(&self, done: impl Future<Output = ()>) -> Result<Stopped, Failure> {
         let mut interrupts = listen(SignalKind::interrupt())?;
         let mut terminations = listen(SignalKind::terminate())?;
         let mut running = std::pin::pin!(self.engine.run());
+        let mut phase = self.phase.clone();
         let stopped = tokio::select! {
-            ended = &mut running => return ended.map(|()| Stopped::Terminated).map_err(ledger_lost),
+            ended = &mut running => return ended.map(|()| Stopped::Drained).map_err(ledger_lost),
             _ = interrupts.recv() => Stopped::Interrupted,
             _ = terminations.recv() => Stopped::Terminated,
             () = done => Stopped::Done,
+            _ = phase.wait_for(|phase| *phase != Phase::Run) => Stopped::Drained,
         };
         tracing::info!("draining: what is under way is finished, nothing new is begun");
         self.phases.send_replace(Phase::Drain);

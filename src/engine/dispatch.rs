@@ -9,7 +9,7 @@ use crate::ledger::Lane;
 use crate::model::fault::{Fault, FaultKind};
 use crate::model::object::Timestamp;
 use crate::plan::pace::{Pace, Window};
-use crate::ports::{Clock, World};
+use crate::ports::World;
 
 use super::budget::{Concurrency, PIPE};
 use super::{Phase, Shared, replicate};
@@ -38,7 +38,7 @@ pub(super) async fn dispatch<W: World>(shared: Arc<Shared<W>>) -> Result<(), Fau
         }
         let limit = pace.look(&shared, lanes.len());
         let free = limit.saturating_sub(lanes.len());
-        let claimed = if free > 0 && !paused(&shared)? { claim(&shared, free).await? } else { Vec::new() };
+        let claimed = if free > 0 && !shared.is_paused() { claim(&shared, free).await? } else { Vec::new() };
         let idle = claimed.is_empty();
         for lane in claimed {
             lanes.spawn(run_lane(Arc::clone(&shared), lane));
@@ -85,7 +85,7 @@ fn finished(joined: Result<Result<(), Fault>, tokio::task::JoinError>) -> Result
 }
 
 async fn run_lane<W: World>(shared: Arc<Shared<W>>, mut lane: Lane) -> Result<(), Fault> {
-    while shared.phase() == Phase::Run {
+    while shared.may_begin() {
         let Some(claim) = lane.next() else { break };
         match replicate::work(&shared, &lane, claim).await {
             Ok(()) => shared.pulse.finished(),
@@ -94,11 +94,6 @@ async fn run_lane<W: World>(shared: Arc<Shared<W>>, mut lane: Lane) -> Result<()
         }
     }
     Ok(())
-}
-
-fn paused<W: World>(shared: &Shared<W>) -> Result<bool, Fault> {
-    let control = shared.ledger.control()?;
-    Ok(control.paused && control.paused_until.is_none_or(|until| until > shared.world.clock().now()))
 }
 
 fn until_due<W: World>(shared: &Shared<W>) -> Result<Duration, Fault> {

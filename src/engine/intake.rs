@@ -13,7 +13,7 @@ use super::{Ack, Phase, Shared};
 
 /// Between tries while the queue cannot be reached.
 const QUEUE_RETRY: Duration = Duration::from_secs(5);
-/// How long a receive that is under way when the engine stops may still bring its answer. The queue does not notice at
+/// How long a receive that is under way when the engine stops or is paused may still bring its answer. The queue does not notice at
 /// once that nobody listens any more: what it hands out then is hidden for nothing until its visibility ends.
 const LAST_ANSWER: Duration = Duration::from_secs(2);
 /// With `Ack::Settled`: messages are hidden for this long from now, over and over.
@@ -27,22 +27,22 @@ type Receipt<W> = <<W as World>::Queue as ChangeQueue>::Receipt;
 /// Receives until the phase ends. Returns an error only when the ledger can no longer be trusted.
 pub(super) async fn receive<W: World>(shared: Arc<Shared<W>>) -> Result<(), Fault> {
     let Some(queue) = shared.world.queue() else { return Ok(()) };
-    let mut phase = shared.phase.clone();
     while shared.phase() == Phase::Run {
+        shared.open().await;
         let turn = shared.intake.polling.lock().await;
-        if shared.phase() != Phase::Run {
-            return Ok(());
+        if !shared.may_begin() {
+            continue;
         }
         let mut receiving = std::pin::pin!(queue.receive(shared.settings.long_poll));
         let received = tokio::select! {
             received = &mut receiving => Some(received),
-            _ = phase.wait_for(|phase| *phase != Phase::Run) => None,
+            () = shared.closed() => None,
         };
         let Some(received) = received else {
             if let Ok(Ok(late)) = tokio::time::timeout(LAST_ANSWER, receiving).await {
                 give_back(queue, late).await;
             }
-            return Ok(());
+            continue;
         };
         match received {
             Ok(deliveries) => {

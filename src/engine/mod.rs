@@ -13,6 +13,7 @@ mod digest;
 mod dispatch;
 mod examine;
 mod follow;
+mod gate;
 mod intake;
 mod keys;
 mod multipart;
@@ -130,6 +131,8 @@ struct Shared<W: World> {
     budget: Arc<Budget>,
     pulse: Arc<Pulse>,
     phase: watch::Receiver<Phase>,
+    /// What an operator holds back.
+    gate: gate::Gate,
     /// Rung when there may be something to claim.
     work: Notify,
     versioning: Mutex<BTreeMap<Option<TargetId>, (tokio::time::Instant, Versioning)>>,
@@ -180,6 +183,7 @@ impl<W: World> Engine<W> {
             budget,
             pulse,
             phase,
+            gate: gate::Gate::default(),
             work: Notify::new(),
             versioning: Mutex::default(),
             server_side: Mutex::default(),
@@ -194,6 +198,7 @@ impl<W: World> Engine<W> {
     /// Runs until the phase has become `Drain` and everything under way has ended, or `Halt`. An error means that the
     /// ledger can no longer be trusted: nothing has been acknowledged since.
     pub async fn run(&self) -> Result<(), Fault> {
+        self.shared.gate.follow(self.shared.ledger.control()?);
         let mut tasks = JoinSet::new();
         if self.shared.world.queue().is_some() {
             for _ in 0..self.shared.settings.receivers.max(1) {

@@ -383,6 +383,14 @@ pub struct Control {
     pub paused_until: Option<Timestamp>,
 }
 
+impl Control {
+    /// Whether work stands still at that time: a pause with an end is over by itself.
+    #[must_use]
+    pub fn is_paused(&self, now: Timestamp) -> bool {
+        self.paused && self.paused_until.is_none_or(|until| until > now)
+    }
+}
+
 /// Where a job of a [`Story`] stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Standing {

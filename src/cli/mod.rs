@@ -5,8 +5,10 @@
 
 mod args;
 mod control;
+mod failures;
 mod reach;
 mod receipts;
+mod remedy;
 mod run;
 mod socket;
 mod status;
@@ -114,6 +116,7 @@ async fn carry_out(args: &Args) -> Result<Exit, Failure> {
         Command::Sync(sync) => sync::sync(&config, sync).await,
         Command::Verify(verify) => verify::verify(&config, verify).await,
         Command::Status(status) => status::status(&config, status).await,
+        Command::Failures(failures) => failures::failures(&config, failures).await,
         Command::Pause(pause) => control::pause(&config, pause).await,
         Command::Resume(resume) => control::resume(&config, resume).await,
         Command::Drain(drain) => control::drain(&config, drain).await,

@@ -19,7 +19,7 @@ use tokio::time::Instant;
 
 use super::status::Report;
 use super::worker::Worker;
-use super::{Failure, control, sync};
+use super::{Exit, Failure, control, failures, sync};
 
 /// The longest question: anything longer is not one of ours.
 const LONGEST_QUESTION: u64 = 64 << 10;
@@ -175,7 +175,7 @@ async fn reply(question: &[u8], worker: &Arc<Worker>) -> Value {
     };
     match answer {
         Ok(answer) => json!({"answer": answer}),
-        Err(failure) => json!({"error": failure.to_string()}),
+        Err(failure) => json!({"error": failure.to_string(), "usage": failure.exit == Exit::Usage}),
     }
 }
 
@@ -186,6 +186,9 @@ async fn answer_to(question: &Value, worker: &Arc<Worker>) -> Result<Value, Fail
         Some("sync") => sync::begin(worker, question),
         Some("sync-progress") => sync::progress(worker),
         Some("control") => control::answer(worker, question).await,
+        Some("failures" | "failures-show" | "failures-retry" | "failures-drop") => {
+            failures::answer(worker, question).await
+        }
         Some("drain") => {
             worker.drain();
             Ok(json!({"pid": std::process::id()}))
@@ -219,7 +222,8 @@ pub(super) async fn ask(ledger: &Path, question: &Value) -> Result<Option<Value>
     let answer = answer.map_err(|error| Failure::stopped(format!("the worker broke off: {error}")))?;
     let mut answer: Value = serde_json::from_str(&answer).map_err(|_| silent())?;
     if let Some(error) = answer.get("error").and_then(Value::as_str) {
-        return Err(Failure::stopped(error));
+        let usage = answer.get("usage").and_then(Value::as_bool) == Some(true);
+        return Err(if usage { Failure::usage(error) } else { Failure::stopped(error) });
     }
     Ok(Some(answer.get_mut("answer").map(Value::take).ok_or_else(silent)?))
 }

@@ -14,9 +14,10 @@ mod dispatch;
 mod examine;
 mod follow;
 mod gate;
-mod intake;
+pub mod intake;
 mod keys;
 mod multipart;
+pub mod orphans;
 pub mod receipts;
 mod reconcile;
 mod replicate;
@@ -211,6 +212,7 @@ impl<W: World> Engine<W> {
         }
         let receipts = receipts::Writing::begin(&self.shared);
         tasks.spawn(keys::prove_all(Arc::clone(&self.shared)));
+        tasks.spawn(orphans::end_those_left(Arc::clone(&self.shared)));
         tasks.spawn(dispatch::dispatch(Arc::clone(&self.shared)));
         let mut ended = Ok(());
         while let Some(joined) = tasks.join_next().await {

@@ -8,6 +8,7 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use super::claim::Live;
 use super::codec::{Decoder, Encoder, VERSION};
+use super::journal::Margin;
 use super::kv::{Batch, Kv};
 use super::layout::{Fields, Table, unreadable};
 use super::names::{NameKind, Names, Tally};
@@ -27,11 +28,17 @@ pub(super) struct Limits {
     pub(super) applied: u64,
     /// Reasons kept for `repl why`, over all keys.
     pub(super) notes: u64,
+    /// Happenings kept for `repl why`, over all keys: about 2 MB, the last hours of a busy worker.
+    pub(super) happenings: u64,
+    /// Messages in the quarantine.
+    pub(super) messages: u64,
+    /// Bytes of those.
+    pub(super) message_bytes: u64,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { applied: 65_536, notes: 16_384 }
+        Self { applied: 65_536, notes: 16_384, happenings: 16_384, messages: 10_000, message_bytes: 64 << 20 }
     }
 }
 
@@ -43,6 +50,8 @@ const FORMAT: u8 = 1;
 pub(super) struct State {
     pub(super) names: Arc<RwLock<Names>>,
     pub(super) tally: Tally,
+    pub(super) margin: Margin,
+    saved: Margin,
     pub(super) groups: BTreeMap<u32, GroupRecord>,
     pub(super) live: Arc<Live>,
     pub(super) sweeps: VecDeque<Sweep>,
@@ -58,13 +67,15 @@ impl State {
         for (key, text) in view.pages.under(&Table::Name.all(), usize::MAX)? {
             enter_stored(&names, &key, &text)?;
         }
-        let tally = view.record::<Tally>(&Table::Tally.all())?.unwrap_or_default();
+        let mut tally = view.record::<Tally>(&Table::Tally.all())?.unwrap_or_default();
+        let margin = view.record::<Margin>(&Table::Margin.all())?.unwrap_or_default();
+        tally.totals.quarantined_bytes = margin.quarantine_bytes;
         let mut groups = BTreeMap::new();
         for (key, value) in view.pages.under(&Table::Group.all(), usize::MAX)? {
             groups.insert(Fields::of(&key).group()?, view.decode::<GroupRecord>(&value)?);
         }
         let sweeps = groups.iter().filter(|(_, group)| group.releasing).map(|(id, _)| Sweep::resumed(*id)).collect();
-        Ok(Self { names, tally, groups, live: Arc::new(Live::default()), sweeps, limits })
+        Ok(Self { names, tally, margin, saved: margin, groups, live: Arc::new(Live::default()), sweeps, limits })
     }
 }
 
@@ -148,6 +159,10 @@ impl<'a> Book<'a> {
         let names = view.names();
         view.pages.put(Table::Tally.all(), state.tally.encode(&names))?;
         view.pages.put(Table::Format.all(), vec![FORMAT])?;
+        if state.margin != state.saved {
+            view.pages.put(Table::Margin.all(), state.margin.encode(&names))?;
+            state.saved = state.margin;
+        }
         Ok(view.pages.into_batch())
     }
 

@@ -6,5 +6,6 @@
 pub mod digest;
 pub mod fault;
 pub mod job;
+pub mod limits;
 pub mod object;
 pub mod stamp;

@@ -229,7 +229,7 @@ async fn claims_of_different_keys_are_not_settled_together() {
 #[tokio::test]
 async fn applied_states_are_remembered_up_to_a_bound() {
     let kv = MemoryKv::new();
-    let ledger = Ledger::on(Arc::new(kv.clone()), Limits { applied: 3, notes: 2 }).unwrap();
+    let ledger = Ledger::on(Arc::new(kv.clone()), Limits { applied: 3, notes: 2, ..Limits::default() }).unwrap();
     for (n, key) in ["a", "b", "c", "a", "d"].into_iter().enumerate() {
         ledger.admit(work(vec![job(key, &n.to_string(), 1)])).await.unwrap();
         let claims = all(&ledger, at(9)).await[0].take_all();

@@ -12,6 +12,7 @@
 
 pub mod compare;
 mod content;
+pub mod explain;
 mod extra;
 mod history;
 mod judge;

@@ -7,7 +7,7 @@ use clap::{ArgAction, Parser, Subcommand};
 
 use crate::config::units;
 
-use super::{control, failures};
+use super::{control, failures, why};
 
 /// Keeps a second S3 bucket, in another region, account or store, equal to a first one, and proves it.
 #[derive(Debug, Parser)]
@@ -61,6 +61,11 @@ pub(super) enum Command {
     /// Tells what is going on: from the running worker, or from its ledger
     #[command(after_help = "Examples:\n  repl status\n  repl status --json | jq .pending.oldest_age_seconds")]
     Status(Status),
+    /// One object's story: its rule, events, attempts, both sides, and what happens next
+    #[command(
+        after_help = "Examples:\n  repl why s3://acme-primary/critical/a.pdf\n  repl why 's3://acme-primary/a.pdf?versionId=3sL4kqtJlcpXroDTDmJ'    one version\n  repl why --literal 's3://acme-primary/odd?versionId=name'            that is its key\n  repl why --encoded s3://acme-primary/caf%C3%A9%2B1                  as in a URL\n\nThe key is taken as it stands, unless --encoded. A replica's bucket and key may be named too. Works with the worker\nrunning or not, and for keys that were never seen."
+    )]
+    Why(why::Why),
     /// What is parked or could not be understood, why, what mends it; and the ways back
     #[command(
         after_help = "Examples:\n  repl failures                              groups by cause, each with its fix\n  repl failures retry --group 3              tries all of it again, now\n  repl failures drop --prefix tmp/ --yes     gives it up for good\n  repl failures show 7                       a message that could not be understood, whole\n  repl failures retry --messages             reads all of those again, as after an upgrade\n\nGroups go on by themselves when a probe shows that the cause is gone. Exit: 0; 1 nothing matched, or some of it stays."

@@ -14,6 +14,7 @@ mod socket;
 mod status;
 mod sync;
 mod verify;
+mod why;
 mod worker;
 mod world;
 
@@ -116,6 +117,7 @@ async fn carry_out(args: &Args) -> Result<Exit, Failure> {
         Command::Sync(sync) => sync::sync(&config, sync).await,
         Command::Verify(verify) => verify::verify(&config, verify).await,
         Command::Status(status) => status::status(&config, status).await,
+        Command::Why(why) => why::why(&config, why).await,
         Command::Failures(failures) => failures::failures(&config, failures).await,
         Command::Pause(pause) => control::pause(&config, pause).await,
         Command::Resume(resume) => control::resume(&config, resume).await,

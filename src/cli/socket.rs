@@ -19,7 +19,7 @@ use tokio::time::Instant;
 
 use super::status::Report;
 use super::worker::Worker;
-use super::{Exit, Failure, control, failures, sync};
+use super::{Exit, Failure, control, failures, sync, why};
 
 /// The longest question: anything longer is not one of ours.
 const LONGEST_QUESTION: u64 = 64 << 10;
@@ -189,6 +189,7 @@ async fn answer_to(question: &Value, worker: &Arc<Worker>) -> Result<Value, Fail
         Some("failures" | "failures-show" | "failures-retry" | "failures-drop") => {
             failures::answer(worker, question).await
         }
+        Some("why") => why::answer(worker, question).await,
         Some("drain") => {
             worker.drain();
             Ok(json!({"pid": std::process::id()}))

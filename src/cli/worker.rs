@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::config::{self, Config};
-use crate::engine::budget::{Concurrency, Limits};
+use crate::engine::budget::Limits;
 use crate::engine::{self, Ack, Engine, Mode, Phase, Settings};
 use crate::ledger::Ledger;
 use crate::model::fault::{Fault, FaultKind};
@@ -150,10 +150,7 @@ fn settings(config: &Config, long_poll: Duration) -> Settings {
     let transfer = &config.transfer;
     let limits = Limits {
         memory: transfer.memory,
-        concurrency: match transfer.concurrency {
-            config::Concurrency::Auto => Concurrency::Auto,
-            config::Concurrency::Fixed(count) => Concurrency::Fixed(usize::try_from(count.get()).unwrap_or(usize::MAX)),
-        },
+        concurrency: transfer.concurrency,
         bandwidth: transfer.bandwidth.map(std::num::NonZeroU64::get),
         requests_per_second: transfer.requests_per_second.map(std::num::NonZeroU32::get),
     };
@@ -168,6 +165,7 @@ fn settings(config: &Config, long_poll: Duration) -> Settings {
             config::TransferMode::ServerSide => Mode::ServerSide,
         },
         limits,
+        windows: transfer.windows.clone(),
         retry: retry::Policy::default(),
         ack: match config.queue.as_ref().map(|queue| queue.ack) {
             Some(config::Ack::Settled) => Ack::Settled,

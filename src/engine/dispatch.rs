@@ -104,6 +104,7 @@ fn until_due<W: World>(shared: &Shared<W>) -> Result<Duration, Fault> {
 
 /// The pace controller with its measurements.
 struct Measured {
+    concurrency: Concurrency,
     pace: Option<Pace>,
     limit: usize,
     since: tokio::time::Instant,
@@ -116,8 +117,9 @@ struct Measured {
 impl Measured {
     fn new<W: World>(shared: &Shared<W>) -> Self {
         let fits = usize::try_from(shared.settings.limits.memory / PIPE).unwrap_or(MOST);
-        let (pace, limit) = match shared.settings.limits.concurrency {
-            Concurrency::Fixed(limit) => (None, limit.max(1)),
+        let concurrency = shared.governing.concurrency();
+        let (pace, limit) = match concurrency {
+            Concurrency::Fixed(limit) => (None, usize::try_from(limit.get()).unwrap_or(MOST)),
             Concurrency::Auto => {
                 let pace = Pace::new(START.min(fits), MOST.min(fits.saturating_mul(2)));
                 let limit = pace.limit();
@@ -125,10 +127,13 @@ impl Measured {
             }
         };
         let since = tokio::time::Instant::now();
-        Self { pace, limit, since, finished: 0, bytes: 0, throttled: 0, saturated: false }
+        Self { concurrency, pace, limit, since, finished: 0, bytes: 0, throttled: 0, saturated: false }
     }
 
     fn look<W: World>(&mut self, shared: &Shared<W>, busy: usize) -> usize {
+        if shared.governing.concurrency() != self.concurrency {
+            *self = Self::new(shared);
+        }
         self.saturated |= busy >= self.limit;
         let Some(pace) = &mut self.pace else { return self.limit };
         if self.since.elapsed() < WINDOW {

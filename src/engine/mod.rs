@@ -14,6 +14,7 @@ mod dispatch;
 mod examine;
 mod follow;
 mod gate;
+mod governing;
 pub mod intake;
 mod keys;
 mod multipart;
@@ -35,6 +36,7 @@ use tokio::task::JoinSet;
 use crate::ledger::Ledger;
 use crate::model::fault::{Fault, FaultKind, Side};
 use crate::model::object::{TargetId, Versioning};
+use crate::model::window::Window;
 use crate::plan::retry;
 use crate::plan::route::Rule;
 use crate::ports::{Clock, ObjectStore, World};
@@ -106,6 +108,8 @@ pub struct Settings {
     pub mode: Mode,
     /// The bounds.
     pub limits: Limits,
+    /// Other bounds at certain times.
+    pub windows: Vec<Window>,
     /// The durable retry layer.
     pub retry: retry::Policy,
     /// When messages are deleted.
@@ -134,6 +138,8 @@ struct Shared<W: World> {
     phase: watch::Receiver<Phase>,
     /// What an operator holds back.
     gate: gate::Gate,
+    /// The limits in force.
+    governing: governing::Governing,
     /// Rung when there may be something to claim.
     work: Notify,
     versioning: Mutex<BTreeMap<Option<TargetId>, (tokio::time::Instant, Versioning)>>,
@@ -176,6 +182,7 @@ impl<W: World> Engine<W> {
         phase: watch::Receiver<Phase>,
     ) -> Self {
         let budget = Arc::new(Budget::new(&settings.limits));
+        let governing = governing::Governing::new(&settings.limits, settings.windows.clone());
         let desk = settings.receipts.as_ref().map(|_| receipts::Desk::default());
         let shared = Shared {
             world,
@@ -185,6 +192,7 @@ impl<W: World> Engine<W> {
             pulse,
             phase,
             gate: gate::Gate::default(),
+            governing,
             work: Notify::new(),
             versioning: Mutex::default(),
             server_side: Mutex::default(),
@@ -200,6 +208,7 @@ impl<W: World> Engine<W> {
     /// ledger can no longer be trusted: nothing has been acknowledged since.
     pub async fn run(&self) -> Result<(), Fault> {
         self.shared.gate.follow(self.shared.ledger.control()?);
+        self.shared.recall_limits()?;
         let mut tasks = JoinSet::new();
         if self.shared.world.queue().is_some() {
             for _ in 0..self.shared.settings.receivers.max(1) {
@@ -212,6 +221,7 @@ impl<W: World> Engine<W> {
         }
         let receipts = receipts::Writing::begin(&self.shared);
         tasks.spawn(keys::prove_all(Arc::clone(&self.shared)));
+        tasks.spawn(governing::follow_windows(Arc::clone(&self.shared)));
         tasks.spawn(orphans::end_those_left(Arc::clone(&self.shared)));
         tasks.spawn(dispatch::dispatch(Arc::clone(&self.shared)));
         let mut ended = Ok(());

@@ -9,3 +9,4 @@ pub mod job;
 pub mod limits;
 pub mod object;
 pub mod stamp;
+pub mod window;

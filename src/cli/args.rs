@@ -7,7 +7,7 @@ use clap::{ArgAction, Parser, Subcommand};
 
 use crate::config::units;
 
-use super::{control, failures, why};
+use super::{control, failures, limit, why};
 
 /// Keeps a second S3 bucket, in another region, account or store, equal to a first one, and proves it.
 #[derive(Debug, Parser)]
@@ -71,6 +71,11 @@ pub(super) enum Command {
         after_help = "Examples:\n  repl failures                              groups by cause, each with its fix\n  repl failures retry --group 3              tries all of it again, now\n  repl failures drop --prefix tmp/ --yes     gives it up for good\n  repl failures show 7                       a message that could not be understood, whole\n  repl failures retry --messages             reads all of those again, as after an upgrade\n\nGroups go on by themselves when a probe shows that the cause is gone. Exit: 0; 1 nothing matched, or some of it stays."
     )]
     Failures(failures::Failures),
+    /// Sets other limits while the worker runs, or tells what is in force
+    #[command(
+        after_help = "Examples:\n  repl limit                                      what is in force, and who set it\n  repl limit bandwidth=20MiB/s concurrency=4      from now on, over restarts too\n  repl limit bandwidth=unlimited --until 2h       ends by itself\n  repl limit --reset                              windows and config decide again\n\nOf each limit: what was set here; else the first time window of the config that holds and names it; else [transfer]."
+    )]
+    Limit(limit::Limit),
     /// Holds work back: nothing is polled or begun until `resume`, over restarts too
     #[command(
         after_help = "Examples:\n  repl pause                                until `repl resume`\n  repl pause --until 2h30m                  or until then, by itself\n  repl pause --until 2026-11-21T18:00:00Z\n\nWhat is under way is finished. Works without a running worker too: the next one starts paused."

@@ -6,6 +6,7 @@
 mod args;
 mod control;
 mod failures;
+mod limit;
 mod reach;
 mod receipts;
 mod remedy;
@@ -119,6 +120,7 @@ async fn carry_out(args: &Args) -> Result<Exit, Failure> {
         Command::Status(status) => status::status(&config, status).await,
         Command::Why(why) => why::why(&config, why).await,
         Command::Failures(failures) => failures::failures(&config, failures).await,
+        Command::Limit(limit) => limit::limit(&config, limit).await,
         Command::Pause(pause) => control::pause(&config, pause).await,
         Command::Resume(resume) => control::resume(&config, resume).await,
         Command::Drain(drain) => control::drain(&config, drain).await,

@@ -19,7 +19,7 @@ use tokio::time::Instant;
 
 use super::status::Report;
 use super::worker::Worker;
-use super::{Exit, Failure, control, failures, sync, why};
+use super::{Exit, Failure, control, failures, limit, sync, why};
 
 /// The longest question: anything longer is not one of ours.
 const LONGEST_QUESTION: u64 = 64 << 10;
@@ -190,6 +190,7 @@ async fn answer_to(question: &Value, worker: &Arc<Worker>) -> Result<Value, Fail
             failures::answer(worker, question).await
         }
         Some("why") => why::answer(worker, question).await,
+        Some("limit") => limit::answer(worker, question).await,
         Some("drain") => {
             worker.drain();
             Ok(json!({"pid": std::process::id()}))

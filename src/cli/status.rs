@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::config::Config;
 use crate::engine::{Phase, receipts};
-use crate::ledger::{Control, Ledger, Totals};
+use crate::ledger::{Control, Group, Ledger, Totals};
 use crate::model::object::Timestamp;
 use crate::ports::{Clock, World};
 use crate::watch::pulse::Snapshot;
@@ -14,7 +14,7 @@ use crate::watch::pulse::Snapshot;
 use super::reach::{Absent, Reached, reach, silence};
 use super::worker::{Worker, receipts_directory};
 use super::world::SystemClock;
-use super::{Exit, Failure, args};
+use super::{Exit, Failure, args, limit};
 
 /// How old the last empty receive may be for "caught up": three long polls.
 const FRESH: Duration = Duration::from_secs(60);
@@ -51,6 +51,7 @@ impl Report {
         let facts = Facts { config: &worker.config, ledger: &worker.ledger, control, snapshot: Some(&snapshot), now };
         let mut report = facts.report(state(control.is_paused(now)))?;
         if let Some(fields) = report.as_object_mut() {
+            fields.insert("limits".to_owned(), limit::of_worker(worker)?);
             fields.insert("bytes_in_flight".to_owned(), json!(worker.engine.bytes_in_flight()));
         }
         Ok(Self(report))
@@ -60,7 +61,11 @@ impl Report {
     fn of_ledger(config: &Config, ledger: &Ledger) -> Result<Self, Failure> {
         let now = SystemClock.now();
         let control = ledger.control()?;
-        Ok(Self(Facts { config, ledger, control, snapshot: None, now }.report("stopped")?))
+        let mut report = Facts { config, ledger, control, snapshot: None, now }.report("stopped")?;
+        if let Some(fields) = report.as_object_mut() {
+            fields.insert("limits".to_owned(), limit::of_ledger(config, ledger)?);
+        }
+        Ok(Self(report))
     }
 
     /// When nothing can be known.
@@ -73,8 +78,23 @@ impl Report {
             "failed": null,
             "replicated": {"operations": null, "bytes": null},
             "latency_seconds": {"p50": null, "p99": null, "max": null},
-            "queue": {"visible": null, "in_flight": null},
+            "queue": {"visible": null, "in_flight": null, "seen_empty": null, "fault": null},
             "rules": rules,
+            "paused": null,
+            "paused_until": null,
+            "already_equal": null,
+            "superseded": null,
+            "not_replicated": null,
+            "quarantined": null,
+            "turned_away": null,
+            "groups": null,
+            "unstamped": null,
+            "unprovable": null,
+            "receipts": null,
+            "faults": null,
+            "ledger_bytes": null,
+            "limits": null,
+            "as_of": SystemClock.now().rfc3339(),
         }))
     }
 
@@ -135,11 +155,14 @@ impl Facts<'_> {
                 "fault": queue.and_then(|queue| queue.fault.as_ref()).map(ToString::to_string),
             },
             "rules": rules,
+            "paused": self.control.is_paused(self.now),
             "paused_until": self.control.paused_until.filter(|_| self.control.is_paused(self.now)).map(Timestamp::rfc3339),
             "already_equal": totals.already_equal,
             "superseded": totals.superseded,
             "not_replicated": totals.not_replicated,
             "quarantined": totals.quarantined,
+            "turned_away": totals.turned_away,
+            "groups": self.groups()?,
             "unstamped": totals.unstamped,
             "unprovable": totals.unprovable,
             "receipts": self.receipts(),
@@ -189,6 +212,13 @@ impl Facts<'_> {
             "hash": view.head.as_ref().map(|(_, hash)| hash),
             "fault": view.spool_fault.as_ref().or(view.upload_fault.as_ref()),
         })
+    }
+
+    /// The groups of parked jobs, in short.
+    fn groups(&self) -> Result<Value, Failure> {
+        let short =
+            |group: &Group| json!({"id": group.id.0, "cause": group.cause, "count": group.count, "bytes": group.bytes});
+        Ok(Value::Array(self.ledger.groups()?.iter().map(short).collect()))
     }
 
     fn faults(&self) -> Value {
@@ -246,6 +276,31 @@ async fn look(config: &Config) -> Result<Report, Failure> {
     }
 }
 
+/// What an operator has set, or has to see to.
+fn operator_lines(report: &Value) -> String {
+    let mut text = String::new();
+    if report.get("paused").and_then(Value::as_bool) == Some(true) {
+        let until = report.get("paused_until").and_then(Value::as_str).unwrap_or("`repl resume`");
+        text.push_str(&format!("paused until  {until}\n"));
+    }
+    if let Some(limits) = report.get("limits").filter(|limits| limits.is_object()) {
+        let [bandwidth, requests, concurrency] =
+            ["bandwidth", "requests_per_second", "concurrency"].map(|name| limit::shown(limits, name));
+        text.push_str(&format!(
+            "limits        bandwidth {bandwidth}, requests per second {requests}, concurrency {concurrency}\n"
+        ));
+    }
+    for group in report.get("groups").and_then(Value::as_array).into_iter().flatten() {
+        let number = |name: &str| group.get(name).and_then(Value::as_u64).unwrap_or(0);
+        let cause = group.get("cause").and_then(Value::as_str).unwrap_or_default();
+        text.push_str(&format!("group {:<7} {} objects: {cause}\n", number("id"), number("count")));
+    }
+    if report.get("turned_away").and_then(Value::as_u64).unwrap_or(0) > 0 {
+        text.push_str("quarantine    full: messages stay in the queue, see `repl failures`\n");
+    }
+    text
+}
+
 /// The same for a person.
 fn table(report: &Value) -> String {
     let told = |path: &str| match report.pointer(path) {
@@ -277,6 +332,7 @@ fn table(report: &Value) -> String {
         told("/queue/visible"),
         told("/queue/in_flight"),
     );
+    text.push_str(&operator_lines(report));
     for (name, label) in [("quarantined", "quarantined"), ("unprovable", "unprovable"), ("unstamped", "unstamped")] {
         if report.get(name).and_then(Value::as_u64).unwrap_or(0) > 0 {
             text.push_str(&format!("{label:<13} {}\n", told(&format!("/{name}"))));

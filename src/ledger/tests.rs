@@ -4,6 +4,7 @@ mod bench;
 mod crash;
 mod disk;
 mod flow;
+mod operating;
 mod parking;
 mod records;
 

@@ -28,11 +28,13 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// How long a caller waits: most answers take milliseconds, but some look at objects or move many parked jobs.
 const ANSWERED_WITHIN: Duration = Duration::from_secs(120);
 /// Callers served at once: each holds a file descriptor and a few KiB.
-const CALLERS: usize = 64;
+const CALLERS: usize = 128;
 /// After this long without a word a caller's place may be given to another; ours ask as soon as they are connected.
-const SILENCE: Duration = Duration::from_millis(50);
+const SILENCE: Duration = Duration::from_millis(500);
 /// How often a place is looked for while all are taken.
 const LOOK: Duration = Duration::from_millis(5);
+/// How often a worker that breaks off is asked.
+const TRIES: u32 = 20;
 /// The longest path of a unix socket on Linux (`sun_path`, one byte for its end).
 const LONGEST_PATH: usize = 107;
 
@@ -202,30 +204,42 @@ async fn answer_to(question: &Value, worker: &Arc<Worker>) -> Result<Value, Fail
     }
 }
 
-/// Asks the worker that has this ledger open; `None` when there is none.
+/// Asks the worker that has this ledger open; `None` when there is none. A worker that breaks off without a word, as in
+/// a crowd of callers or at its end, is asked again: every question may be asked twice.
 pub(super) async fn ask(ledger: &Path, question: &Value) -> Result<Option<Value>, Failure> {
-    let stream = match UnixStream::connect(place(ledger)).await {
-        Ok(stream) => stream,
-        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
-            let detail = "it belongs to another user; ask as that user, or as root";
-            return Err(Failure::stopped(format!("could not ask the worker of {}: {detail}", ledger.display())));
-        }
-        Err(_) => return Ok(None),
-    };
-    let talk = async {
-        let (reading, mut writing) = stream.into_split();
-        writing.write_all(format!("{question}\n").as_bytes()).await?;
-        let mut answer = String::new();
-        BufReader::new(reading).read_line(&mut answer).await?;
-        std::io::Result::Ok(answer)
-    };
     let silent = || Failure::stopped("the worker does not answer on its socket: look at its log");
-    let answer = tokio::time::timeout(ANSWERED_WITHIN, talk).await.map_err(|_| silent())?;
-    let answer = answer.map_err(|error| Failure::stopped(format!("the worker broke off: {error}")))?;
-    let mut answer: Value = serde_json::from_str(&answer).map_err(|_| silent())?;
+    for _ in 0..TRIES {
+        let stream = match UnixStream::connect(place(ledger)).await {
+            Ok(stream) => stream,
+            Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
+                let detail = "it belongs to another user; ask as that user, or as root";
+                return Err(Failure::stopped(format!("could not ask the worker of {}: {detail}", ledger.display())));
+            }
+            Err(_) => return Ok(None),
+        };
+        let answer = tokio::time::timeout(ANSWERED_WITHIN, talk(stream, question)).await.map_err(|_| silent())?;
+        match answer {
+            Ok(answer) if !answer.is_empty() => return understood(&answer).ok_or_else(silent)?.map(Some),
+            Ok(_) | Err(_) => tokio::time::sleep(LOOK).await,
+        }
+    }
+    Err(silent())
+}
+
+async fn talk(stream: UnixStream, question: &Value) -> std::io::Result<String> {
+    let (reading, mut writing) = stream.into_split();
+    writing.write_all(format!("{question}\n").as_bytes()).await?;
+    let mut answer = String::new();
+    BufReader::new(reading).read_line(&mut answer).await?;
+    Ok(answer)
+}
+
+/// What an answer says; `None` where it is none of ours.
+fn understood(answer: &str) -> Option<Result<Value, Failure>> {
+    let mut answer: Value = serde_json::from_str(answer).ok()?;
     if let Some(error) = answer.get("error").and_then(Value::as_str) {
         let usage = answer.get("usage").and_then(Value::as_bool) == Some(true);
-        return Err(if usage { Failure::usage(error) } else { Failure::stopped(error) });
+        return Some(Err(if usage { Failure::usage(error) } else { Failure::stopped(error) }));
     }
-    Ok(Some(answer.get_mut("answer").map(Value::take).ok_or_else(silent)?))
+    answer.get_mut("answer").map(Value::take).map(Ok)
 }

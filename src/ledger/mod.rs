@@ -9,18 +9,19 @@
 //! - **P2, P3** The same work admitted twice is one job. At most one [`Lane`] of a target key lives at a time (I5); its
 //!   jobs come in source order, and a deferred first job holds up the others of its key.
 //! - **P9** A parked job holds up nobody. Groups are probed, and go back together, also over a crash.
-//! - **P10** Memory does not grow with the backlog: records are packed many to an entry of the store (`pages`), totals
+//! - **P10** The quarantine is bounded: what it turns away is not admitted. Memory does not grow with the backlog: records are packed many to an entry of the store (`pages`), totals
 //!   are kept in the same batches and never recounted. The room of jobs that ended is used again; sled gives it back
 //!   to the file system only bit by bit as it writes on (one segment for each that it fills).
 //!
 //! # What is flushed before what (DESIGN 4.4)
-//! Flushed before the answer: `admit`, `park`, `note_upload`, `set_control`, `release`, `drop_parked`. Applied only:
+//! Flushed before the answer: `admit`, `park`, `note_upload`, `set_control`, `set_limiting`, `release`,
+//! `drop_parked`, `drop_quarantined`. Applied only:
 //! `claim`, `settle`, `defer`, `forget_upload`; lost in a crash they are done again. Batches reach the disk in their
 //! order, so a state after a crash is one that was there before it.
 //!
 //! # Inside
 //! ```text
-//! Ledger ─▶ writer (thread, group commit) ─▶ book (lanes · parked · recent) ─▶ pages ─▶ kv (sled)
+//! Ledger ─▶ writer (thread, group commit) ─▶ book (lanes · parked · journal · …) ─▶ pages ─▶ kv (sled)
 //!        └▶ reads, directly ────────────────▶ view ──────────────────────────▶ pages ─▶ kv
 //! ```
 

@@ -278,7 +278,7 @@ const HOMES: [(&str, &[&str]); 12] = [
     ("quick_xml", &["aws"]),
     ("aws_config", &["aws"]),
     ("hyper", &[]),
-    ("jiff", &["model/object.rs"]),
+    ("jiff", &["model/object.rs", "model/window.rs"]),
     ("flate2", &["audit/receipts/pack.rs"]),
     // Object bytes as they pass, and the chain of receipts: the rooms are a floor apart.
     ("sha2", &["engine/digest.rs", "audit/receipts.rs"]),

@@ -12,6 +12,7 @@
 
 pub mod compare;
 mod content;
+pub mod explain;
 mod extra;
 pub mod foresee;
 mod history;

@@ -7,6 +7,8 @@ use clap::{ArgAction, Parser, Subcommand};
 
 use crate::config::units;
 
+use super::{control, failures, limit, why};
+
 /// Keeps a second S3 bucket, in another region, account or store, equal to a first one, and proves it.
 #[derive(Debug, Parser)]
 #[command(name = "repl", version, max_term_width = 110)]
@@ -69,6 +71,33 @@ pub(super) enum Command {
         after_help = "Examples:\n  repl brake                       does it hold deletes, how many, since when and why\n  repl brake release               lets go what is held, and begins a new count\n  repl brake release --target dr   at this target only\n\nHeld deletes wait, also over restarts; everything else goes on. Before each one goes the source is asked again: what was\nundeleted there meanwhile stays."
     )]
     Brake(Brake),
+    /// One object's story: its rule, events, attempts, both sides, and what happens next
+    #[command(
+        after_help = "Examples:\n  repl why s3://acme-primary/critical/a.pdf\n  repl why 's3://acme-primary/a.pdf?versionId=3sL4kqtJlcpXroDTDmJ'    one version\n  repl why --literal 's3://acme-primary/odd?versionId=name'            that is its key\n  repl why --encoded s3://acme-primary/caf%C3%A9%2B1                  as in a URL\n\nThe key is taken as it stands, unless --encoded. A replica's bucket and key may be named too. Works with the worker\nrunning or not, and for keys that were never seen."
+    )]
+    Why(why::Why),
+    /// What is parked or could not be understood, why, what mends it; and the ways back
+    #[command(
+        after_help = "Examples:\n  repl failures                              groups by cause, each with its fix\n  repl failures retry --group 3              tries all of it again, now\n  repl failures drop --prefix tmp/ --yes     gives it up for good\n  repl failures show 7                       a message that could not be understood, whole\n  repl failures retry --messages             reads all of those again, as after an upgrade\n\nGroups go on by themselves when a probe shows that the cause is gone. Exit: 0; 1 nothing matched, or some of it stays."
+    )]
+    Failures(failures::Failures),
+    /// Sets other limits while the worker runs, or tells what is in force
+    #[command(
+        after_help = "Examples:\n  repl limit                                      what is in force, and who set it\n  repl limit bandwidth=20MiB/s concurrency=4      from now on, over restarts too\n  repl limit bandwidth=unlimited --until 2h       ends by itself\n  repl limit --reset                              windows and config decide again\n\nOf each limit: what was set here; else the first time window of the config that holds and names it; else [transfer]."
+    )]
+    Limit(limit::Limit),
+    /// Holds work back: nothing is polled or begun until `resume`, over restarts too
+    #[command(
+        after_help = "Examples:\n  repl pause                                until `repl resume`\n  repl pause --until 2h30m                  or until then, by itself\n  repl pause --until 2026-11-21T18:00:00Z\n\nWhat is under way is finished. Works without a running worker too: the next one starts paused."
+    )]
+    Pause(control::Pause),
+    /// Ends a pause
+    Resume(control::Resume),
+    /// Ends the running worker once what is under way is done; started again, it goes on
+    #[command(
+        after_help = "Waits until the worker has ended, which then exits with 0. What is not done after 30 s stays to be done by the next."
+    )]
+    Drain(control::Drain),
 }
 
 #[derive(Debug, clap::Args)]

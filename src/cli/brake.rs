@@ -8,10 +8,10 @@ use crate::ledger::{Brake, Ledger};
 use crate::model::object::{TargetId, Timestamp};
 use crate::ports::{Clock, World};
 
-use super::socket::Reached;
+use super::reach::{Absent, Reached, reach, silence};
 use super::worker::Worker;
 use super::world::SystemClock;
-use super::{Exit, Failure, args, socket};
+use super::{Exit, Failure, args};
 
 /// Carries the command out.
 pub(super) async fn brake(config: &Config, args: &args::Brake) -> Result<Exit, Failure> {
@@ -28,11 +28,11 @@ pub(super) async fn brake(config: &Config, args: &args::Brake) -> Result<Exit, F
 }
 
 async fn show(config: &Config) -> Result<Value, Failure> {
-    match socket::reach(&config.ledger.path, &json!({"ask": "brake"})).await? {
+    match reach(config, &json!({"ask": "brake"}), Absent::Left).await? {
         Reached::Worker(report) => Ok(report),
         Reached::Ledger(ledger) => report(&ledger, SystemClock.now()),
-        Reached::Nobody => Ok(unknown()),
-        Reached::Silent => Err(Failure::stopped(socket::SILENT)),
+        Reached::Nothing => Ok(unknown()),
+        Reached::Silence => Err(silence()),
     }
 }
 
@@ -44,11 +44,11 @@ async fn let_go(config: &Config, target: Option<&str>) -> Result<Value, Failure>
         return Err(Failure::usage(format!("there is no target {target:?}; there are {}", known.join(", "))));
     }
     let question = json!({"ask": "brake-release", "target": target});
-    match socket::reach(&config.ledger.path, &question).await? {
+    match reach(config, &question, Absent::Left).await? {
         Reached::Worker(report) => Ok(report),
         Reached::Ledger(ledger) => release_in(&ledger, target.map(TargetId::new), SystemClock.now()).await,
-        Reached::Nobody => Ok(with_released(unknown(), 0)),
-        Reached::Silent => Err(Failure::stopped(socket::SILENT)),
+        Reached::Nothing => Ok(with_released(unknown(), 0)),
+        Reached::Silence => Err(silence()),
     }
 }
 

@@ -5,16 +5,22 @@
 
 mod args;
 mod brake;
+mod control;
+mod failures;
+mod limit;
 mod measured;
 mod plan;
 mod progress;
+mod reach;
 mod receipts;
+mod remedy;
 mod run;
 mod socket;
 mod status;
 mod sync;
 mod tariff;
 mod verify;
+mod why;
 mod worker;
 mod world;
 
@@ -121,6 +127,12 @@ async fn carry_out(args: &Args) -> Result<Exit, Failure> {
         Command::Verify(verify) => verify::verify(&config, verify).await,
         Command::Status(status) => status::status(&config, status).await,
         Command::Brake(brake) => brake::brake(&config, brake).await,
+        Command::Why(why) => why::why(&config, why).await,
+        Command::Failures(failures) => failures::failures(&config, failures).await,
+        Command::Limit(limit) => limit::limit(&config, limit).await,
+        Command::Pause(pause) => control::pause(&config, pause).await,
+        Command::Resume(resume) => control::resume(&config, resume).await,
+        Command::Drain(drain) => control::drain(&config, drain).await,
     }
 }
 

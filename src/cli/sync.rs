@@ -189,7 +189,7 @@ pub(super) async fn sync(config: &Config, args: &args::Sync) -> Result<Exit, Fai
     };
     tell(&report, args);
     Ok(match stopped {
-        Stopped::Interrupted | Stopped::Terminated => Exit::Interrupted,
+        Stopped::Interrupted | Stopped::Terminated | Stopped::Drained => Exit::Interrupted,
         Stopped::Done
             if number(&report, "failed") > 0
                 || number(&report, "held") > 0

@@ -20,6 +20,7 @@ use crate::model::object::{RuleId, TargetId};
 use crate::plan::route::{History, Rule};
 
 mod lifecycle;
+mod windows;
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -200,6 +201,7 @@ fn transfer(section: &mut Section<'_>) -> Transfer {
         concurrency: section.get_or("concurrency", &CONCURRENCY, Concurrency::Auto),
         bandwidth: section.get_or("bandwidth", &BANDWIDTH, None),
         requests_per_second: section.get_or("requests_per_second", &REQUEST_RATE, None),
+        windows: section.list("windows", windows::window).unwrap_or_default(),
     }
 }
 

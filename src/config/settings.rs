@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::model::object::TargetId;
+use crate::model::window::Window;
 use crate::plan::route::Rule;
 
 /// All of a config file.
@@ -200,7 +201,7 @@ pub struct Canary {
 }
 
 /// Bounds of the transfer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Transfer {
     /// Whether bytes pass through the worker.
     pub mode: TransferMode,
@@ -212,6 +213,8 @@ pub struct Transfer {
     pub bandwidth: Option<NonZeroU64>,
     /// Requests per second, both sides together; `None` is unlimited.
     pub requests_per_second: Option<NonZeroU32>,
+    /// Other bounds at certain times, in the order of the file: of each bound the first that holds decides.
+    pub windows: Vec<Window>,
 }
 
 /// Whether bytes pass through the worker (DESIGN 4.3).
@@ -225,14 +228,7 @@ pub enum TransferMode {
     ServerSide,
 }
 
-/// How much is done at once.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Concurrency {
-    /// Grows while it helps.
-    Auto,
-    /// Always this many.
-    Fixed(NonZeroU32),
-}
+pub use crate::model::limits::Concurrency;
 
 /// What was promised to the users of the target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

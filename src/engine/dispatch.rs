@@ -10,7 +10,7 @@ use crate::meter;
 use crate::model::fault::{Fault, FaultKind};
 use crate::model::object::Timestamp;
 use crate::plan::pace::{Pace, Window};
-use crate::ports::{Clock, World};
+use crate::ports::World;
 
 use super::budget::{Concurrency, PIPE};
 use super::spending::{self, Entry};
@@ -40,7 +40,7 @@ pub(super) async fn dispatch<W: World>(shared: Arc<Shared<W>>) -> Result<(), Fau
         }
         let limit = pace.look(&shared, lanes.len());
         let free = limit.saturating_sub(lanes.len());
-        let claimed = if free > 0 && !paused(&shared)? { claim(&shared, free).await? } else { Vec::new() };
+        let claimed = if free > 0 && !shared.is_paused() { claim(&shared, free).await? } else { Vec::new() };
         let idle = claimed.is_empty();
         for lane in claimed {
             lanes.spawn(run_lane(Arc::clone(&shared), lane));
@@ -87,7 +87,7 @@ fn finished(joined: Result<Result<(), Fault>, tokio::task::JoinError>) -> Result
 }
 
 async fn run_lane<W: World>(shared: Arc<Shared<W>>, mut lane: Lane) -> Result<(), Fault> {
-    while shared.phase() == Phase::Run {
+    while shared.may_begin() {
         let Some(claim) = lane.next() else { break };
         let worked = match spending::enter(&shared, &claim) {
             Entry::Uncounted => replicate::work(&shared, &lane, claim).await,
@@ -108,11 +108,6 @@ async fn run_lane<W: World>(shared: Arc<Shared<W>>, mut lane: Lane) -> Result<()
     Ok(())
 }
 
-fn paused<W: World>(shared: &Shared<W>) -> Result<bool, Fault> {
-    let control = shared.ledger.control()?;
-    Ok(control.paused && control.paused_until.is_none_or(|until| until > shared.world.clock().now()))
-}
-
 fn until_due<W: World>(shared: &Shared<W>) -> Result<Duration, Fault> {
     let due = shared.ledger.next_due()?;
     let wait = due.map_or(LONGEST_SLEEP, |due: Timestamp| due.since(shared.now()));
@@ -121,6 +116,7 @@ fn until_due<W: World>(shared: &Shared<W>) -> Result<Duration, Fault> {
 
 /// The pace controller with its measurements.
 struct Measured {
+    concurrency: Concurrency,
     pace: Option<Pace>,
     limit: usize,
     since: tokio::time::Instant,
@@ -133,8 +129,9 @@ struct Measured {
 impl Measured {
     fn new<W: World>(shared: &Shared<W>) -> Self {
         let fits = usize::try_from(shared.settings.limits.memory / PIPE).unwrap_or(MOST);
-        let (pace, limit) = match shared.settings.limits.concurrency {
-            Concurrency::Fixed(limit) => (None, limit.max(1)),
+        let concurrency = shared.governing.concurrency();
+        let (pace, limit) = match concurrency {
+            Concurrency::Fixed(limit) => (None, usize::try_from(limit.get()).unwrap_or(MOST)),
             Concurrency::Auto => {
                 let pace = Pace::new(START.min(fits), MOST.min(fits.saturating_mul(2)));
                 let limit = pace.limit();
@@ -142,10 +139,13 @@ impl Measured {
             }
         };
         let since = tokio::time::Instant::now();
-        Self { pace, limit, since, finished: 0, bytes: 0, throttled: 0, saturated: false }
+        Self { concurrency, pace, limit, since, finished: 0, bytes: 0, throttled: 0, saturated: false }
     }
 
     fn look<W: World>(&mut self, shared: &Shared<W>, busy: usize) -> usize {
+        if shared.governing.concurrency() != self.concurrency {
+            *self = Self::new(shared);
+        }
         self.saturated |= busy >= self.limit;
         let Some(pace) = &mut self.pace else { return self.limit };
         if self.since.elapsed() < WINDOW {

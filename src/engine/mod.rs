@@ -14,9 +14,12 @@ mod digest;
 mod dispatch;
 mod examine;
 mod follow;
-mod intake;
+mod gate;
+mod governing;
+pub mod intake;
 mod keys;
 mod multipart;
+pub mod orphans;
 pub mod receipts;
 mod reconcile;
 mod replicate;
@@ -35,6 +38,7 @@ use tokio::task::JoinSet;
 use crate::ledger::Ledger;
 use crate::model::fault::{Fault, FaultKind, Side};
 use crate::model::object::{TargetId, Versioning};
+use crate::model::window::Window;
 use crate::plan::brake::Bounds;
 use crate::plan::retry;
 use crate::plan::route::Rule;
@@ -108,6 +112,8 @@ pub struct Settings {
     pub mode: Mode,
     /// The bounds.
     pub limits: Limits,
+    /// Other bounds at certain times.
+    pub windows: Vec<Window>,
     /// The durable retry layer.
     pub retry: retry::Policy,
     /// How many deletes may go to a target within an hour.
@@ -136,6 +142,10 @@ struct Shared<W: World> {
     budget: Arc<Budget>,
     pulse: Arc<Pulse>,
     phase: watch::Receiver<Phase>,
+    /// What an operator holds back.
+    gate: gate::Gate,
+    /// The limits in force.
+    governing: governing::Governing,
     /// Rung when there may be something to claim.
     work: Notify,
     versioning: Mutex<BTreeMap<Option<TargetId>, (tokio::time::Instant, Versioning)>>,
@@ -180,6 +190,7 @@ impl<W: World> Engine<W> {
         phase: watch::Receiver<Phase>,
     ) -> Self {
         let budget = Arc::new(Budget::new(&settings.limits));
+        let governing = governing::Governing::new(&settings.limits, settings.windows.clone());
         let desk = settings.receipts.as_ref().map(|_| receipts::Desk::default());
         let shared = Shared {
             world,
@@ -188,6 +199,8 @@ impl<W: World> Engine<W> {
             budget,
             pulse,
             phase,
+            gate: gate::Gate::default(),
+            governing,
             work: Notify::new(),
             versioning: Mutex::default(),
             server_side: Mutex::default(),
@@ -203,6 +216,8 @@ impl<W: World> Engine<W> {
     /// Runs until the phase has become `Drain` and everything under way has ended, or `Halt`. An error means that the
     /// ledger can no longer be trusted: nothing has been acknowledged since.
     pub async fn run(&self) -> Result<(), Fault> {
+        self.shared.gate.follow(self.shared.ledger.control()?);
+        self.shared.recall_limits()?;
         let mut tasks = JoinSet::new();
         if self.shared.world.queue().is_some() {
             for _ in 0..self.shared.settings.receivers.max(1) {
@@ -215,6 +230,8 @@ impl<W: World> Engine<W> {
         }
         let receipts = receipts::Writing::begin(&self.shared);
         tasks.spawn(keys::prove_all(Arc::clone(&self.shared)));
+        tasks.spawn(governing::follow_windows(Arc::clone(&self.shared)));
+        tasks.spawn(orphans::end_those_left(Arc::clone(&self.shared)));
         tasks.spawn(dispatch::dispatch(Arc::clone(&self.shared)));
         let mut ended = Ok(());
         while let Some(joined) = tasks.join_next().await {

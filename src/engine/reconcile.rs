@@ -78,6 +78,7 @@ struct Admitting<'a, W: World> {
 
 impl<W: World> Listener for Admitting<'_, W> {
     async fn tell(&mut self, told: Told) -> Result<(), Fault> {
+        self.shared.open().await;
         match told {
             Told::Hole { hole, .. } => {
                 tracing::error!(fault = %hole.fault, after = ?hole.after, upto = ?hole.upto, "these keys were not compared");

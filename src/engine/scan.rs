@@ -294,8 +294,9 @@ fn complete_keys(carried: &mut Vec<VersionEntry>) -> Vec<VersionEntry> {
     std::mem::replace(carried, rest)
 }
 
-/// Waits until the backlog is small enough; false when the engine stops.
+/// Waits until the backlog is small enough and nobody holds work back; false when the engine stops.
 pub(super) async fn room<W: World>(shared: &Shared<W>) -> bool {
+    shared.open().await;
     while shared.ledger.totals().pending.operations >= BACKLOG && shared.phase() == Phase::Run {
         shared.sleep(LOOK).await;
     }

@@ -9,6 +9,7 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 use super::brake::{BrakeRecord, recount_held};
 use super::claim::Live;
 use super::codec::{Decoder, Encoder, VERSION};
+use super::journal::Margin;
 use super::kv::{Batch, Kv};
 use super::layout::{Fields, Table, unreadable};
 use super::names::{NameKind, Names, Tally};
@@ -28,11 +29,17 @@ pub(super) struct Limits {
     pub(super) applied: u64,
     /// Reasons kept for `repl why`, over all keys.
     pub(super) notes: u64,
+    /// Happenings kept for `repl why`, over all keys: about 2 MB, the last hours of a busy worker.
+    pub(super) happenings: u64,
+    /// Messages in the quarantine.
+    pub(super) messages: u64,
+    /// Bytes of those.
+    pub(super) message_bytes: u64,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { applied: 65_536, notes: 16_384 }
+        Self { applied: 65_536, notes: 16_384, happenings: 16_384, messages: 10_000, message_bytes: 64 << 20 }
     }
 }
 
@@ -44,6 +51,8 @@ const FORMAT: u8 = 1;
 pub(super) struct State {
     pub(super) names: Arc<RwLock<Names>>,
     pub(super) tally: Tally,
+    pub(super) margin: Margin,
+    saved: Margin,
     pub(super) groups: BTreeMap<u32, GroupRecord>,
     pub(super) brakes: BTreeMap<TargetId, BrakeRecord>,
     pub(super) live: Arc<Live>,
@@ -61,6 +70,8 @@ impl State {
             enter_stored(&names, &key, &text)?;
         }
         let mut tally = view.record::<Tally>(&Table::Tally.all())?.unwrap_or_default();
+        let margin = view.record::<Margin>(&Table::Margin.all())?.unwrap_or_default();
+        tally.totals.quarantined_bytes = margin.quarantine_bytes;
         let mut groups = BTreeMap::new();
         for (key, value) in view.pages.under(&Table::Group.all(), usize::MAX)? {
             let group = view.decode::<GroupRecord>(&value)?;
@@ -71,7 +82,17 @@ impl State {
         }
         let brakes = view.brake_records()?.into_iter().map(|brake| (brake.target.clone(), brake)).collect();
         let sweeps = groups.iter().filter(|(_, group)| group.releasing).map(|(id, _)| Sweep::resumed(*id)).collect();
-        Ok(Self { names, tally, groups, brakes, live: Arc::new(Live::default()), sweeps, limits })
+        Ok(Self {
+            names,
+            tally,
+            margin,
+            saved: margin,
+            groups,
+            brakes,
+            live: Arc::new(Live::default()),
+            sweeps,
+            limits,
+        })
     }
 }
 
@@ -155,6 +176,10 @@ impl<'a> Book<'a> {
         let names = view.names();
         view.pages.put(Table::Tally.all(), state.tally.encode(&names))?;
         view.pages.put(Table::Format.all(), vec![FORMAT])?;
+        if state.margin != state.saved {
+            view.pages.put(Table::Margin.all(), state.margin.encode(&names))?;
+            state.saved = state.margin;
+        }
         Ok(view.pages.into_batch())
     }
 

@@ -11,7 +11,7 @@ use super::claim::{CLASSES, Claim, Lane};
 use super::kv::ledger_fault;
 use super::layout::{Fields, SEQUENCED, Table, UNSEQUENCED, identity_hash, lane_hash, merge_streams, order_bytes};
 use super::record::{LaneRecord, Schedule, Waiting};
-use super::words::{Admission, Admitted, JobId, KeptFault, Outcome, Settled, Settlement};
+use super::words::{Admission, Admitted, JobId, KeptFault, Next, Outcome, Settled, Settlement};
 use crate::model::fault::Fault;
 use crate::model::job::{ChangeKind, Job, Origin};
 use crate::model::object::{Key, TargetId, Timestamp};
@@ -143,23 +143,28 @@ fn crowd_keys(lane: u64, waiting: &Waiting) -> [Vec<u8>; 3] {
 impl Book<'_> {
     /// Admits jobs, quarantine, reasons and cursor as one.
     pub(super) fn admit(&mut self, admission: Admission) -> Result<Admitted, Fault> {
-        let Admission { jobs, quarantined, ignored, cursor, now } = admission;
+        let Admission { jobs, quarantined, understood, ignored, cursor, now } = admission;
         let before = self.state.tally.totals.admitted;
-        let ids = jobs.into_iter().map(|job| self.admit_job(job)).collect::<Result<Vec<_>, _>>()?;
-        for message in &quarantined {
-            self.quarantine(message)?;
+        let ids = jobs.into_iter().map(|job| self.admit_job(job, now)).collect::<Result<Vec<_>, _>>()?;
+        let mut turned_away = Vec::new();
+        for message in quarantined {
+            if !self.quarantine(&message)? {
+                turned_away.push(message.message_id);
+            }
         }
+        self.leave_quarantine(&understood)?;
         for record in ignored {
             self.note_ignored(record, now)?;
         }
         if let Some((name, cursor)) = cursor {
             self.set_cursor(&name, &cursor)?;
         }
-        Ok(Admitted { ids, new: self.state.tally.totals.admitted - before })
+        Ok(Admitted { ids, new: self.state.tally.totals.admitted - before, turned_away })
     }
 
-    fn admit_job(&mut self, job: Job) -> Result<JobId, Fault> {
+    fn admit_job(&mut self, job: Job, now: Timestamp) -> Result<JobId, Fault> {
         self.enter_names(&job)?;
+        self.tell_event(&job, now)?;
         let hash = lane_hash(&job.target, &job.target_key);
         let holder = self.state.live.holder(hash);
         if job.kind == ChangeKind::Restored {
@@ -420,14 +425,21 @@ impl Book<'_> {
     }
 
     /// Puts a job off. A probe goes back into its group without a verdict on the cause.
-    pub(super) fn defer(&mut self, claim: &Claim, not_before: Timestamp, fault: &Fault) -> Result<(), Fault> {
+    pub(super) fn defer(
+        &mut self,
+        claim: &Claim,
+        not_before: Timestamp,
+        (fault, now): (&Fault, Timestamp),
+    ) -> Result<(), Fault> {
+        let fault = KeptFault::of(fault);
+        self.tell_failure(claim.job(), (&fault, now), Next::Retry(not_before))?;
         let Some(((id, mut lane), mut waiting)) = self.find_pending(&claim.waiting)? else {
             return self.defer_probe(claim, not_before);
         };
         waiting.attempts = waiting.attempts.saturating_add(1);
         waiting.not_before = not_before;
         waiting.last_kind = Some(fault.kind);
-        waiting.fault = Some(KeptFault::of(fault));
+        waiting.fault = Some(fault);
         self.update_in(id, &mut lane, waiting)?;
         self.save_lane(id, lane)
     }
@@ -460,6 +472,7 @@ impl Book<'_> {
             // Dropped by an operator while it was out: counted then.
             return Ok(());
         }
+        self.tell_end((claim.job(), claim.attempts()), &settlement.outcome, settlement.now)?;
         let totals = &mut self.state.tally.totals;
         match &settlement.outcome {
             Outcome::Replicated => {

@@ -9,18 +9,19 @@
 //! - **P2, P3** The same work admitted twice is one job. At most one [`Lane`] of a target key lives at a time (I5); its
 //!   jobs come in source order, and a deferred first job holds up the others of its key.
 //! - **P9** A parked job holds up nobody. Groups are probed, and go back together, also over a crash.
-//! - **P10** Memory does not grow with the backlog: records are packed many to an entry of the store (`pages`), totals
+//! - **P10** The quarantine is bounded: what it turns away is not admitted. Memory does not grow with the backlog: records are packed many to an entry of the store (`pages`), totals
 //!   are kept in the same batches and never recounted. The room of jobs that ended is used again; sled gives it back
 //!   to the file system only bit by bit as it writes on (one segment for each that it fills).
 //!
 //! # What is flushed before what (DESIGN 4.4)
-//! Flushed before the answer: `admit`, `park`, `pass_delete`, `release_held`, `note_upload`, `set_control`, `release`, `drop_parked`. Applied only:
+//! Flushed before the answer: `admit`, `park`, `pass_delete`, `release_held`, `note_upload`, `set_control`,
+//! `set_limiting`, `release`, `drop_parked`, `drop_quarantined`. Applied only:
 //! `claim`, `settle`, `defer`, `forget_upload`; lost in a crash they are done again. Batches reach the disk in their
 //! order, so a state after a crash is one that was there before it.
 //!
 //! # Inside
 //! ```text
-//! Ledger ─▶ writer (thread, group commit) ─▶ book (lanes · parked · recent) ─▶ pages ─▶ kv (sled)
+//! Ledger ─▶ writer (thread, group commit) ─▶ book (lanes · parked · journal · …) ─▶ pages ─▶ kv (sled)
 //!        └▶ reads, directly ────────────────▶ view ──────────────────────────▶ pages ─▶ kv
 //! ```
 
@@ -28,12 +29,14 @@ mod book;
 mod brake;
 mod claim;
 mod codec;
+mod journal;
 mod kv;
 mod lanes;
 mod layout;
 mod names;
 mod pages;
 mod parked;
+mod quarantine;
 mod recent;
 mod record;
 #[cfg(test)]
@@ -48,8 +51,9 @@ use tokio::sync::oneshot;
 
 pub use claim::{Claim, Lane};
 pub use words::{
-    Admission, Admitted, Brake, Chapter, Control, Count, Group, GroupId, JobId, KeptFault, Note, Outcome, PartSizes,
-    Passage, Quarantined, Release, Replica, RuleTotals, SentPart, Settled, Settlement, Standing, Story, Totals, Upload,
+    Admission, Admitted, Brake, Chapter, Control, Count, Group, GroupId, Happened, Happening, JobId, KeptFault,
+    Limiting, Next, Note, Outcome, PartSizes, Passage, Quarantined, Release, Replica, RuleTotals, SentPart, Settled,
+    Settlement, Standing, Story, Totals, Upload,
 };
 
 use crate::model::deletes::Deletes;
@@ -109,15 +113,9 @@ impl Ledger {
 
     /// Puts a job off until `not_before`, with one more failed attempt. It holds up its key until then. A probe goes
     /// back into its group and comes again at that time. Not flushed.
-    pub async fn defer(
-        &self,
-        claim: Claim,
-        not_before: Timestamp,
-        fault: &Fault,
-        _now: Timestamp,
-    ) -> Result<(), Fault> {
+    pub async fn defer(&self, claim: Claim, not_before: Timestamp, fault: &Fault, now: Timestamp) -> Result<(), Fault> {
         let fault = fault.clone();
-        let work = move |book: &mut book::Book<'_>| Ok((book.defer(&claim, not_before, &fault)?, claim));
+        let work = move |book: &mut book::Book<'_>| Ok((book.defer(&claim, not_before, (&fault, now))?, claim));
         self.writer.write(Durability::Applied, 1, work).await.map(|((), _given_back)| ())
     }
 
@@ -161,6 +159,11 @@ impl Ledger {
     /// All uploads noted and not forgotten. One whose job has ended is an orphan, to be aborted.
     pub fn uploads(&self) -> Result<Vec<(TargetId, Key, Upload)>, Fault> {
         self.writer.shared().read(|view| view.uploads())
+    }
+
+    /// Uploads that no unfinished job needs any more: their jobs ended or were dropped. To be aborted, then forgotten.
+    pub fn orphans(&self) -> Result<Vec<(TargetId, Key, Upload)>, Fault> {
+        self.writer.shared().read(|view| view.orphans())
     }
 
     /// Forgets an upload by its id. Not flushed.
@@ -271,6 +274,16 @@ impl Ledger {
         self.writer.shared().read(|view| view.quarantined(most))
     }
 
+    /// One of them, whole.
+    pub fn quarantined_message(&self, id: u64) -> Result<Option<Quarantined>, Fault> {
+        self.writer.shared().read(|view| view.quarantined_message(id))
+    }
+
+    /// Drops messages of the quarantine for good; says how many there were. Returns when that is on disk.
+    pub async fn drop_quarantined(&self, ids: Vec<u64>) -> Result<u64, Fault> {
+        self.writer.write(Durability::Flushed, ids.len().max(1), move |book| book.leave_quarantine(&ids)).await
+    }
+
     /// All that is known of a source key.
     pub fn story(&self, key: &Key) -> Result<Story, Fault> {
         self.writer.shared().read(|view| view.story(key))
@@ -285,6 +298,17 @@ impl Ledger {
     pub async fn set_control(&self, control: &Control) -> Result<(), Fault> {
         let control = *control;
         self.writer.write(Durability::Flushed, 1, move |book| book.set_control(control)).await
+    }
+
+    /// The limits that an operator has set.
+    pub fn limiting(&self) -> Result<Limiting, Fault> {
+        self.writer.shared().read(|view| view.limiting())
+    }
+
+    /// Remembers limits that an operator sets; flushed.
+    pub async fn set_limiting(&self, limiting: &Limiting) -> Result<(), Fault> {
+        let limiting = *limiting;
+        self.writer.write(Durability::Flushed, 1, move |book| book.set_limiting(limiting)).await
     }
 
     /// How far the scan of that name was; written with an [`Admission`] or by [`Self::set_cursor`].

@@ -9,7 +9,7 @@ use super::book::{Book, View};
 use super::claim::{Claim, Lane, Probe};
 use super::layout::{Fields, Slot, Table, identity_hash, lane_hash};
 use super::record::{GroupRecord, Parked, Waiting};
-use super::words::{Count, Group, GroupId, KeptFault, Outcome, Release};
+use super::words::{Count, Group, GroupId, KeptFault, Next, Outcome, Release};
 use crate::model::fault::{Disposition, Fault, FaultKind};
 use crate::model::job::Job;
 use crate::model::object::{Key, RuleId, TargetId, Timestamp};
@@ -221,11 +221,13 @@ impl Book<'_> {
         let kept = KeptFault::of(fault);
         if let Some(waiting) = self.take_pending(&claim.waiting)? {
             let group = self.group_for(&waiting.job, &kept, now)?;
+            self.tell_failure(&waiting.job, (&kept, now), Next::Parked(GroupId(group)))?;
             return self.add_member(group, failed_again(waiting, &kept), 0, now);
         }
         let Some((old, parked)) = self.find_parked(&claim.waiting)? else { return Ok(()) };
         self.remove_member(old, &parked)?;
         let group = self.group_for(&parked.waiting.job, &kept, now)?;
+        self.tell_failure(&parked.waiting.job, (&kept, now), Next::Parked(GroupId(group)))?;
         self.probe_failed(old, &kept, now)?;
         self.add_member(group, failed_again(parked.waiting, &kept), parked.probes.saturating_add(1), now)?;
         self.forget_if_empty(old)

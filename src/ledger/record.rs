@@ -152,7 +152,7 @@ fn read_side(from: &mut Decoder<'_>) -> Read<Side> {
     SIDES.into_iter().find(|side| side_code(*side) == code).ok_or(Unreadable("its side is unknown"))
 }
 
-fn write_fault(out: &mut Encoder, fault: &KeptFault) {
+pub(super) fn write_fault(out: &mut Encoder, fault: &KeptFault) {
     out.byte(kind_code(fault.kind));
     out.byte(side_code(fault.side));
     out.text(&fault.during);
@@ -161,7 +161,7 @@ fn write_fault(out: &mut Encoder, fault: &KeptFault) {
     out.text(&fault.detail);
 }
 
-fn read_fault(from: &mut Decoder<'_>) -> Read<KeptFault> {
+pub(super) fn read_fault(from: &mut Decoder<'_>) -> Read<KeptFault> {
     Ok(KeptFault {
         kind: read_kind(from)?,
         side: read_side(from)?,
@@ -181,12 +181,22 @@ const HAS_ETAG: u8 = 1 << 4;
 const HAS_SIZE: u8 = 1 << 5;
 const KEY_IS_SUFFIX: u8 = 1 << 6;
 
-fn change_code(kind: ChangeKind) -> u8 {
+pub(super) fn change_code(kind: ChangeKind) -> u8 {
     match kind {
         ChangeKind::Write => 0,
         ChangeKind::DeleteMarker => 1,
         ChangeKind::Attributes => 2,
         ChangeKind::Restored => 3,
+    }
+}
+
+pub(super) fn read_change(code: u8) -> Read<ChangeKind> {
+    match code {
+        0 => Ok(ChangeKind::Write),
+        1 => Ok(ChangeKind::DeleteMarker),
+        2 => Ok(ChangeKind::Attributes),
+        3 => Ok(ChangeKind::Restored),
+        _other => Err(Unreadable("its kind of change is unknown")),
     }
 }
 
@@ -242,12 +252,7 @@ fn read_job(from: &mut Decoder<'_>, names: &Names, target: &TargetId, target_key
         rule,
         key,
         target_key: target_key.clone(),
-        kind: match flags & 3 {
-            0 => ChangeKind::Write,
-            1 => ChangeKind::DeleteMarker,
-            2 => ChangeKind::Attributes,
-            _three => ChangeKind::Restored,
-        },
+        kind: read_change(flags & 3)?,
         version: VersionId::new(from.packed()?),
         sequencer: present(HAS_SEQUENCER).then(|| from.packed()).transpose()?.map(Sequencer::new),
         etag: present(HAS_ETAG).then(|| from.packed()).transpose()?.map(ETag::new),

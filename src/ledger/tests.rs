@@ -5,6 +5,7 @@ mod braking;
 mod crash;
 mod disk;
 mod flow;
+mod operating;
 mod parking;
 mod records;
 

@@ -5,8 +5,9 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::model::fault::{Fault, FaultKind, Side};
-use crate::model::job::{Applied, Job};
-use crate::model::object::{ETag, Key, RuleId, TargetId, Timestamp, VersionId};
+use crate::model::job::{Applied, ChangeKind, Job};
+use crate::model::limits::Limits;
+use crate::model::object::{ETag, Key, RuleId, Sequencer, TargetId, Timestamp, VersionId};
 use crate::ports::{Ignored, UploadChecksum};
 
 /// The number of one job, given at its admission and kept until it is settled.
@@ -36,6 +37,8 @@ pub struct Admission {
     pub jobs: Vec<Job>,
     /// Messages that could not be understood.
     pub quarantined: Vec<Quarantined>,
+    /// Messages of the quarantine that this brings: they leave it.
+    pub understood: Vec<u64>,
     /// Records that ask for nothing, with the reason.
     pub ignored: Vec<Ignored>,
     /// The name of a scan and how far it is now.
@@ -51,6 +54,9 @@ pub struct Admitted {
     pub ids: Vec<JobId>,
     /// How many of them are new.
     pub new: u64,
+    /// The queue's ids of messages for which the quarantine has no room: they are not on disk and may not be
+    /// acknowledged.
+    pub turned_away: Vec<String>,
 }
 
 /// How a job ended.
@@ -249,6 +255,10 @@ pub struct Totals {
     pub dropped: u64,
     /// Messages in the quarantine.
     pub quarantined: u64,
+    /// Their bytes.
+    pub quarantined_bytes: u64,
+    /// Messages left in the queue because the quarantine is full, each time they came; not kept over a restart.
+    pub turned_away: u64,
     /// Replicas whose mapping lives here only.
     pub unstamped: u64,
     /// Replicas that could not be compared with their source.
@@ -413,6 +423,14 @@ pub struct Control {
     pub paused_until: Option<Timestamp>,
 }
 
+impl Control {
+    /// Whether work stands still at that time: a pause with an end is over by itself.
+    #[must_use]
+    pub fn is_paused(&self, now: Timestamp) -> bool {
+        self.paused && self.paused_until.is_none_or(|until| until > now)
+    }
+}
+
 /// Where a job of a [`Story`] stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Standing {
@@ -463,4 +481,71 @@ pub struct Story {
     pub applied: Vec<(TargetId, Key, Applied)>,
     /// What was not done and why, oldest first; old notes are forgotten.
     pub notes: Vec<Note>,
+    /// What happened of late, oldest first; older happenings are forgotten.
+    pub happenings: Vec<Happening>,
+}
+
+/// One thing that happened to a version of a key on its way to one target.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Happening {
+    /// The target.
+    pub target: TargetId,
+    /// The source version.
+    pub version: VersionId,
+    /// When.
+    pub at: Timestamp,
+    /// What.
+    pub what: Happened,
+}
+
+/// What can happen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Happened {
+    /// An event told of a change.
+    Told {
+        /// Of which kind.
+        kind: ChangeKind,
+        /// Its place in the order of the key's changes, where told.
+        sequencer: Option<Sequencer>,
+        /// When the change was made.
+        changed: Timestamp,
+    },
+    /// An attempt failed.
+    Failed {
+        /// Why.
+        fault: KeptFault,
+        /// And what then.
+        next: Next,
+    },
+    /// The work ended.
+    Ended {
+        /// How.
+        outcome: Outcome,
+    },
+}
+
+/// What follows on a failed attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// Another attempt, at that time.
+    Retry(Timestamp),
+    /// It waits in that group.
+    Parked(GroupId),
+}
+
+/// Limits that an operator has set, and until when.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Limiting {
+    /// What was set.
+    pub limits: Limits,
+    /// Until when; `None` until reset.
+    pub until: Option<Timestamp>,
+}
+
+impl Limiting {
+    /// What of it holds at that time.
+    #[must_use]
+    pub fn at(&self, now: Timestamp) -> Limits {
+        if self.until.is_none_or(|until| until > now) { self.limits } else { Limits::default() }
+    }
 }

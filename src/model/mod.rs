@@ -7,6 +7,8 @@ pub mod deletes;
 pub mod digest;
 pub mod fault;
 pub mod job;
+pub mod limits;
 pub mod object;
 pub mod stamp;
 pub mod usage;
+pub mod window;

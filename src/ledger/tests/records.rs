@@ -135,6 +135,8 @@ fn tally() -> Tally {
         gone: 7,
         dropped: 8,
         quarantined: 9,
+        quarantined_bytes: 0,
+        turned_away: 0,
         unstamped: 10,
         unprovable: 11,
         in_flight: 0,

@@ -206,7 +206,7 @@ async fn what_a_plan_tells() {
     let notes = plan["notes"].to_string();
     assert!(notes.contains("at least 30 days") && notes.contains("smaller than 128 KiB"), "{notes}");
     let shown = run(&pair, &["plan", "--prices", &prices]).await.expect_code(0).stdout;
-    assert!(shown.contains("to copy        1 objects, 10 bytes") && shown.contains("put STANDARD_IA, dr"), "{shown}");
+    assert!(shown.contains("to copy        1 objects, 10 bytes") && shown.contains("1 put STANDARD_IA, dr"), "{shown}");
 
     std::fs::write(&prices, "[regions.us-east-1.write]\nprice = { STANDRAD = 1 }\n").unwrap();
     let refused = run(&pair, &["plan", "--prices", &prices]).await.expect_code(2);

@@ -362,7 +362,13 @@ pub(super) fn table(report: &Value) -> String {
         let amount = item.get("dollars").map_or_else(String::new, super::dollars);
         let due = if of("due") == "monthly" { " a month" } else { "" };
         let doubt = if item.get("unverified") == Some(&Value::Bool(true)) { ", price not verified" } else { "" };
-        row("", format!("{amount}{due}: {} {}, {} ({}{doubt})", of("item"), of("what"), of("side"), of("place")));
+        let quantity = item.get("quantity").and_then(Value::as_u64).unwrap_or(0);
+        let counted = match of("item") {
+            "requests" => format!("{quantity} {}", of("what")),
+            "keys" => format!("{quantity} uses of KMS keys"),
+            bytes => format!("{bytes} {}, {quantity} bytes", of("what")),
+        };
+        row("", format!("{amount}{due}: {counted}, {} ({}{doubt})", of("side"), of("place")));
     }
     let bound = if report.pointer("/dollars/lower_bound") == Some(&Value::Bool(true)) { "at least " } else { "" };
     let of = |path: &str| report.pointer(path).map_or_else(String::new, super::dollars);

@@ -236,6 +236,9 @@ fn tell(report: &Value, args: &args::Sync) {
         return;
     }
     println!("{} in {:.1} s", line(report), report.get("seconds").and_then(Value::as_f64).unwrap_or_default());
+    if number(report, "held") > 0 {
+        println!("held by the brake: {} deletes; see `repl brake`", number(report, "held"));
+    }
     if let Some(failure) = report.get("failure").and_then(Value::as_str) {
         println!("not all of it could be done: {failure}");
     }

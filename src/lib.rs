@@ -29,13 +29,13 @@
 //!
 //! P1 nothing acknowledged is lost · P2 once in effect · P3 order · P4 the bucket is the truth · P5 verified before
 //! done · P6 everything comes along · P7 right key · P8 unknown is said · P9 failures park, they do not block ·
-//! P10 bounded · P12 bad input is answered. Tests name the promise that they try to break.
+//! P10 bounded · P11 no mass delete by accident · P12 bad input is answered. Tests name the promise that they try to break.
 //!
 //! # Glossary
 //!
 //! *Change*: what an event tells. *Job*: one change for one target. *Claim*: the right to work on a job. *Lane*: the
 //! exclusive right to one target key. *Stamp*: provenance in a replica's user metadata. *Parked*: waiting for its cause
-//! to be mended. *Quarantine*: messages that cannot be understood. *Settled*: done, one way or another.
+//! to be mended. *Held*: a delete that waits for an operator to release the brake. *Quarantine*: messages that cannot be understood. *Settled*: done, one way or another.
 
 pub mod audit;
 pub mod aws;

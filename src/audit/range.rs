@@ -50,6 +50,14 @@ pub struct Hole {
 }
 
 impl Hole {
+    /// Which keys, in words.
+    #[must_use]
+    pub fn bounds(&self) -> String {
+        let from = self.after.as_ref().map_or_else(|| "from its start".to_owned(), |key| format!("after {key:?}"));
+        let to = self.upto.as_ref().map_or_else(|| "its end".to_owned(), |key| format!("{key:?}"));
+        format!("{from} to {to}")
+    }
+
     /// Whether a key falls into it.
     #[must_use]
     pub(super) fn holds(&self, order: KeyOrder, key: &str) -> bool {

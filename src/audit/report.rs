@@ -45,9 +45,8 @@ impl Tally {
             Told::Hole { side, target, hole } => {
                 self.failed_ranges += 1;
                 if self.holes.len() < NAMED_HOLES {
-                    let (from, to) = bounds(hole.after.as_ref(), hole.upto.as_ref());
-                    let name = side.name();
-                    self.holes.push(format!("{name} listing for target {target}, {from} to {to}: {}", hole.fault));
+                    let (name, bounds) = (side.name(), hole.bounds());
+                    self.holes.push(format!("{name} listing for target {target}, {bounds}: {}", hole.fault));
                 }
             }
         }
@@ -93,12 +92,6 @@ impl Tally {
         fields.insert("failed_ranges".to_owned(), json!(self.failed_ranges));
         fields
     }
-}
-
-fn bounds(after: Option<&crate::model::object::Key>, upto: Option<&crate::model::object::Key>) -> (String, String) {
-    let from = after.map_or_else(|| "from its start".to_owned(), |key| format!("after {key:?}"));
-    let to = upto.map_or_else(|| "its end".to_owned(), |key| format!("{key:?}"));
-    (from, to)
 }
 
 /// Which findings are written down.

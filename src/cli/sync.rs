@@ -337,6 +337,9 @@ fn tell(report: &Value, args: &args::Sync) {
     let spent = report.get("spent").and_then(Value::as_f64);
     let spent = spent.map_or_else(String::new, |spent| format!(", ${spent:.4} of requests and transfer"));
     say(format_args!("{} in {seconds:.1} s{spent}", line(report)));
+    if number(report, "held") > 0 {
+        say(format_args!("held by the brake: {} deletes; see `repl brake`", number(report, "held")));
+    }
     if let Some(failure) = report.get("failure").and_then(Value::as_str) {
         say(format_args!("not all of it could be done: {failure}"));
     }

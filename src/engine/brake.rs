@@ -11,7 +11,7 @@ use crate::plan::route::{self, Choice};
 use crate::ports::{ObjectStore, Pick, World};
 
 use super::Shared;
-use super::replicate::{At, Stop};
+use super::replicate::{At, Stop, raced};
 use super::scan::Scope;
 
 impl<W: World> Shared<W> {
@@ -22,6 +22,7 @@ impl<W: World> Shared<W> {
         let judge = move |seen| excess(&bounds, seen).map(|excess| excess.to_string());
         match self.ledger.pass_delete(at.claim, self.now(), judge).await? {
             Passage::Free => Ok(()),
+            Passage::Overtaken => Err(raced("bring the delete marker").into()),
             Passage::Tripped(reason) => {
                 tracing::warn!(target = %job.target, key = %job.key, reason,
                     "the brake holds: no delete goes to this target until `repl brake release`");

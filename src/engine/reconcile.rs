@@ -42,7 +42,7 @@ impl<W: World> super::Engine<W> {
         };
         shared.learn_versioning().await;
         let mut admitting =
-            Admitting { shared, scope, progress, batch: Vec::new(), hole: None, census: Census::default() };
+            Admitting { shared, scope, progress, batch: Vec::new(), hole: None, holes: 0, census: Census::default() };
         let walked = audit::walk(&shared.world, &settings, &mut admitting).await;
         if shared.phase() != Phase::Run {
             return Ok(Scanned::Interrupted);
@@ -56,6 +56,10 @@ impl<W: World> super::Engine<W> {
         }
         whole?;
         match admitting.hole {
+            Some(fault) if admitting.holes > 1 => {
+                let detail = format!("{}; and {} more, see the log", fault.detail, admitting.holes - 1);
+                Err(Fault { detail, ..fault })
+            }
             Some(fault) => Err(fault),
             None => {
                 shared.take_census(scope, admitting.census).await?;
@@ -71,8 +75,9 @@ struct Admitting<'a, W: World> {
     progress: &'a ScanProgress,
     /// Changes with their objects' classes.
     batch: Vec<(Change, Option<String>)>,
-    /// The first part that could not be compared.
+    /// The first part that could not be compared, and how many there are.
     hole: Option<Fault>,
+    holes: u64,
     census: Census,
 }
 
@@ -80,9 +85,9 @@ impl<W: World> Listener for Admitting<'_, W> {
     async fn tell(&mut self, told: Told) -> Result<(), Fault> {
         self.shared.open().await;
         match told {
-            Told::Hole { hole, .. } => {
-                tracing::error!(fault = %hole.fault, after = ?hole.after, upto = ?hole.upto, "these keys were not compared");
-                self.hole.get_or_insert(hole.fault);
+            Told::Hole { side, target, hole } => {
+                let range = format!("the {} listing for target {target}, {}", side.name(), hole.bounds());
+                self.leave_out(&range, hole.fault);
             }
             Told::Finding(finding) => self.take(*finding).await?,
         }
@@ -91,12 +96,19 @@ impl<W: World> Listener for Admitting<'_, W> {
 }
 
 impl<W: World> Admitting<'_, W> {
+    /// Something could not be compared: told at once, and in the end.
+    fn leave_out(&mut self, what: &str, fault: Fault) {
+        tracing::error!(%fault, "{what} was not compared");
+        self.holes += 1;
+        let detail = format!("{}; {what} was not compared, run the sync again", fault.detail);
+        self.hole.get_or_insert(Fault { detail, ..fault });
+    }
+
     async fn take(&mut self, finding: Finding) -> Result<(), Fault> {
         self.progress.count();
         self.census.count(&finding.target);
         if let Some(fault) = &finding.obstacle {
-            tracing::warn!(key = %finding.key, %fault, "the object could not be compared");
-            self.hole.get_or_insert(fault.clone());
+            self.leave_out(&format!("the object {:?}", finding.key.as_str()), fault.clone());
         }
         match finding.verdict {
             Verdict::Identical => self.progress.count_equal(),

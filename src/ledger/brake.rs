@@ -5,10 +5,11 @@
 
 use super::book::{Book, View};
 use super::codec::{Decoder, Encoder, Read, Unreadable};
-use super::layout::Table;
+use super::lanes::LANE_JOBS;
+use super::layout::{Table, lane_hash};
 use super::names::{NameKind, Names, Tally};
 use super::parked::{Sweep, Swept};
-use super::record::{GroupRecord, Record, Waiting, read_target};
+use super::record::{GroupRecord, LaneRecord, Record, Waiting, read_target};
 use super::words::{Brake, Count, KeptFault, Passage};
 use crate::model::deletes::{Deletes, Hour};
 use crate::model::fault::{Fault, FaultKind, Side};
@@ -113,6 +114,11 @@ impl Book<'_> {
         if cleared {
             return Ok(Passage::Free);
         }
+        if let Some(((id, lane), _)) = &pending
+            && self.is_overtaken(*id, lane)?
+        {
+            return Ok(Passage::Overtaken);
+        }
         let brake = self.brake(target);
         let mut passage = Passage::Held;
         if brake.tripped.is_none() {
@@ -120,7 +126,7 @@ impl Book<'_> {
             passage = judge(seen).map_or(Passage::Free, Passage::Tripped);
             match &passage {
                 Passage::Tripped(reason) => brake.tripped = Some((now, reason.clone())),
-                Passage::Free | Passage::Held => brake.hour.count(now),
+                Passage::Free | Passage::Held | Passage::Overtaken => brake.hour.count(now),
             }
             self.save_brake(target)?;
         }
@@ -143,9 +149,16 @@ impl Book<'_> {
                 self.forget_if_empty(old)?;
                 self.hold(parked.waiting, now)?;
             }
-            (_, None, None) => {}
+            (Passage::Overtaken, _, _) | (_, None, None) => {}
         }
         Ok(passage)
+    }
+
+    /// Whether a write has come to a lane since it was claimed: held now, the delete would come behind it one day.
+    fn is_overtaken(&self, id: u64, lane: &LaneRecord) -> Result<bool, Fault> {
+        let Some(holder) = self.state.live.holder(lane_hash(&lane.target, &lane.target_key)) else { return Ok(false) };
+        let waiting = self.view.source_order(id, lane, LANE_JOBS)?;
+        Ok(waiting.iter().any(|other| other.id >= holder.fence && other.job.kind == ChangeKind::Write))
     }
 
     fn hold(&mut self, waiting: Waiting, now: Timestamp) -> Result<(), Fault> {

@@ -19,7 +19,7 @@ use crate::model::object::{Key, TargetId, Timestamp};
 /// Jobs kept in the lane's own record.
 const INLINE: usize = 4;
 /// Jobs that a claimed lane carries at most.
-const LANE_JOBS: usize = 1_000;
+pub(super) const LANE_JOBS: usize = 1_000;
 /// Waiting lanes whose time has come that one claim puts back, so that no batch grows beyond measure.
 const PROMOTED: usize = 256;
 /// Entries of an index read at a time.

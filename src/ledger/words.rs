@@ -384,6 +384,8 @@ pub enum Passage {
     Held,
     /// It is held as the first one, for this reason.
     Tripped(String),
+    /// A write of its key has come since it was claimed: to be decided again, as it may hide nothing any more.
+    Overtaken,
 }
 
 /// Which parked jobs. None of them takes in what the brake holds.

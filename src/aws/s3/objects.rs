@@ -54,10 +54,11 @@ impl S3Bucket {
         let entries =
             contents.into_iter().map(|row| entry(row, encoded)).collect::<Result<Vec<_>, _>>().map_err(unreadable)?;
         let next = match (page.is_truncated, page.next_continuation_token, entries.last()) {
-            (Some(true), Some(token), _) => Some(ListFrom::Token(token)),
+            // Also where a store names the way on and forgets to say that there is one.
+            (Some(true) | None, Some(token), _) => Some(ListFrom::Token(token)),
             (Some(true), None, Some(last)) => Some(ListFrom::After(last.key.clone())),
             (Some(true), None, None) => return Err(unreadable("it says that it goes on, but not where".to_owned())),
-            (Some(false) | None, _, _) => None,
+            (Some(false), _, _) | (None, None, _) => None,
         };
         Ok(ObjectPage { entries, next, order: order(&answer.headers) })
     }

@@ -152,6 +152,20 @@ async fn a_later_write_brings_the_held_delete_back_before_it() {
 }
 
 #[tokio::test]
+async fn a_write_that_comes_while_a_delete_is_judged_has_it_judged_again() {
+    let ledger = on(&MemoryKv::new());
+    ledger.admit(work(vec![marker("a", "d1", 5)])).await.unwrap();
+    let mut lanes = all(&ledger, at(60)).await;
+    let claim = lanes[0].next().unwrap();
+    ledger.admit(work(vec![job("a", "2", 6)])).await.unwrap();
+    assert_eq!(ledger.pass_delete(&claim, at(60), beyond(0)).await.unwrap(), Passage::Overtaken);
+    drop((claim, lanes));
+    let claim = all(&ledger, at(61)).await[0].next().unwrap();
+    let passage = ledger.pass_delete(&claim, at(61), beyond(0)).await.unwrap();
+    assert_eq!(passage, Passage::Tripped("1 of 0".to_owned()), "known of this time: the rule does not bring it");
+}
+
+#[tokio::test]
 async fn a_held_delete_told_again_stays_held() {
     let ledger = on(&MemoryKv::new());
     let first = ledger.admit(work(vec![marker("a", "d1", 5)])).await.unwrap();

@@ -21,7 +21,7 @@ pub use errors::{Errors, Problem};
 pub use settings::{
     Ack, Brake, Canary, Concurrency, Config, Connection, Escalation, IntelligentTiering, Ledger, Lifecycle,
     LifecycleRule, LifecycleSide, Monitoring, Queue, Receipts, Secret, Share, Sla, Smtp, Source, Target, Thresholds,
-    Tier, Transfer, TransferMode, Transition, Web, Webhook,
+    Tier, Transfer, TransferClient, TransferMode, Transition, Web, Webhook,
 };
 
 /// Reads the text of a config file; `file` is its name, as errors shall show it.

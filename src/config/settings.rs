@@ -212,6 +212,17 @@ pub struct Transfer {
     pub bandwidth: Option<NonZeroU64>,
     /// Requests per second, both sides together; `None` is unlimited.
     pub requests_per_second: Option<NonZeroU32>,
+    /// Who sends the requests of the hot path.
+    pub client: TransferClient,
+}
+
+/// Who sends the requests that every object costs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TransferClient {
+    /// The program's own client.
+    Lean,
+    /// The AWS SDK.
+    Sdk,
 }
 
 /// Whether bytes pass through the worker (DESIGN 4.3).

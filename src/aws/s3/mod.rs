@@ -4,6 +4,7 @@ mod body;
 mod copy;
 mod exchange;
 mod headers;
+mod lean;
 mod listing;
 mod multipart;
 mod objects;
@@ -23,7 +24,7 @@ use aws_smithy_types::timeout::TimeoutConfig;
 use tokio::time::Instant;
 
 use super::fault::Site;
-use super::{CONNECT, Endpoint, UnansweredOnly, patience, twice};
+use super::{CONNECT, Endpoint, HotPath, UnansweredOnly, patience, twice};
 use crate::model::digest::{Algorithm, Checksum};
 use crate::model::fault::{Fault, FaultKind, Side};
 use crate::model::object::{Found, Head, Key, Lock, Tags, VersionId, Versioning};
@@ -31,6 +32,7 @@ use crate::ports::{
     Completion, Condition, CopySource, Fetched, Grant, ListFrom, NewObject, ObjectPage, ObjectStore, OpenUpload, Part,
     Payload, Pick, Read, UploadChecksum, UploadRef, VersionPage, Written,
 };
+use lean::Lean;
 
 /// How long "never versioned" is believed: versioning can be switched on at any time, but never off for good.
 const UNVERSIONED_BELIEVED: Duration = Duration::from_secs(60);
@@ -41,6 +43,8 @@ pub struct S3Bucket {
     safe: Client,
     /// For requests that leave something behind: sent once, so that an unknown outcome stays the caller's to look at.
     once: Client,
+    /// The hot path around the SDK; `None` where the SDK is to do all, or alone can.
+    lean: Option<Lean>,
     bucket: String,
     owner: Option<String>,
     side: Side,
@@ -70,10 +74,16 @@ impl S3Bucket {
             .retry_config(RetryConfig::disabled())
             .timeout_config(TimeoutConfig::builder().connect_timeout(CONNECT).build())
             .build();
+        let bucket = bucket.into();
+        let lean = match endpoint.client {
+            HotPath::Lean => Lean::new(config, endpoint.path_style, &bucket),
+            HotPath::Sdk => None,
+        };
         Self {
+            lean,
             safe: Client::from_conf(safe),
             once: Client::from_conf(once),
-            bucket: bucket.into(),
+            bucket,
             owner: endpoint.expected_bucket_owner.clone(),
             side: endpoint.owner_side,
             versioning: Mutex::new(None),

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::aws::{Clients, Endpoint, kms::Kms, s3::S3Bucket, sqs::SqsQueue};
-use crate::config::{Config, Connection};
+use crate::aws::{Clients, Endpoint, HotPath, kms::Kms, s3::S3Bucket, sqs::SqsQueue};
+use crate::config::{Config, Connection, TransferClient};
 use crate::engine::{ServerSide, TargetSettings};
 use crate::model::fault::{Fault, Side};
 use crate::model::object::{TargetId, Timestamp};
@@ -36,6 +36,11 @@ impl Aws {
     /// Connects nothing yet: credentials are looked up with the first request.
     pub(super) async fn new(config: &Config) -> Result<Self, Fault> {
         let clients = Clients::new();
+        let client = match config.transfer.client {
+            TransferClient::Lean => HotPath::Lean,
+            TransferClient::Sdk => HotPath::Sdk,
+        };
+        let endpoint = |connection: &Connection, owner_side| endpoint(connection, owner_side, client);
         let source = endpoint(&config.source.connection, Side::Source);
         let sdk = clients.sdk_config(&source).await?;
         let source = S3Bucket::metered(&sdk, &source, &*config.source.bucket, Place::Source);
@@ -108,7 +113,7 @@ pub(super) fn target_settings(config: &Config) -> BTreeMap<TargetId, TargetSetti
     config.targets.iter().map(|target| (target.id.clone(), settings(target))).collect()
 }
 
-fn endpoint(connection: &Connection, owner_side: Side) -> Endpoint {
+fn endpoint(connection: &Connection, owner_side: Side, client: HotPath) -> Endpoint {
     Endpoint {
         region: connection.region.clone(),
         endpoint: connection.endpoint.clone(),
@@ -118,5 +123,6 @@ fn endpoint(connection: &Connection, owner_side: Side) -> Endpoint {
         external_id: connection.external_id.clone(),
         expected_bucket_owner: connection.expected_bucket_owner.clone(),
         owner_side,
+        client,
     }
 }

@@ -14,7 +14,8 @@ use super::kinds::{
 };
 use super::settings::{
     Ack, Brake, Canary, Concurrency, Config, Connection, Escalation, Ledger, Lifecycle, LifecycleSide, Monitoring,
-    Queue, Receipts, Secret, Share, Sla, Smtp, Source, Target, Thresholds, Tier, Transfer, TransferMode, Web, Webhook,
+    Queue, Receipts, Secret, Share, Sla, Smtp, Source, Target, Thresholds, Tier, Transfer, TransferClient,
+    TransferMode, Web, Webhook,
 };
 use crate::model::object::{RuleId, TargetId};
 use crate::plan::route::{History, Rule};
@@ -202,6 +203,11 @@ fn transfer(section: &mut Section<'_>) -> Transfer {
         bandwidth: section.get_or("bandwidth", &BANDWIDTH, None),
         requests_per_second: section.get_or("requests_per_second", &REQUEST_RATE, None),
         windows: section.list("windows", windows::window).unwrap_or_default(),
+        client: section.choose(
+            "client",
+            &[("lean", TransferClient::Lean), ("sdk", TransferClient::Sdk)],
+            TransferClient::Lean,
+        ),
     }
 }
 

@@ -215,6 +215,17 @@ pub struct Transfer {
     pub requests_per_second: Option<NonZeroU32>,
     /// Other bounds at certain times, in the order of the file: of each bound the first that holds decides.
     pub windows: Vec<Window>,
+    /// Who sends the requests of the hot path.
+    pub client: TransferClient,
+}
+
+/// Who sends the requests that every object costs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TransferClient {
+    /// The program's own client.
+    Lean,
+    /// The AWS SDK.
+    Sdk,
 }
 
 /// Whether bytes pass through the worker (DESIGN 4.3).

@@ -1,5 +1,6 @@
 //! Claims what is due and works on it, as many keys at once as helps.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,6 +22,9 @@ const START: usize = 16;
 const MOST: usize = 128;
 /// How long one look of the pace controller takes in.
 const WINDOW: Duration = Duration::from_millis(500);
+/// One lane is claimed ahead for so many at work: a claim is a trip to the ledger's thread, and one for each object would
+/// cost as much as the object's own settlement.
+const AHEAD: usize = 2;
 /// The longest sleep without a look at the ledger: deferred jobs and probes come due without a sound.
 const LONGEST_SLEEP: Duration = Duration::from_secs(1);
 
@@ -29,6 +33,9 @@ pub(super) async fn dispatch<W: World>(shared: Arc<Shared<W>>) -> Result<(), Fau
     let mut lanes: JoinSet<Result<(), Fault>> = JoinSet::new();
     let mut pace = Measured::new(&shared);
     let mut phase = shared.phase.clone();
+    // Claimed, but not begun.
+    let mut ready = VecDeque::new();
+    let mut more = false;
     loop {
         match shared.phase() {
             Phase::Run => {}
@@ -40,13 +47,21 @@ pub(super) async fn dispatch<W: World>(shared: Arc<Shared<W>>) -> Result<(), Fau
         }
         let limit = pace.look(&shared, lanes.len());
         let free = limit.saturating_sub(lanes.len());
-        let claimed = if free > 0 && !shared.is_paused() { claim(&shared, free).await? } else { Vec::new() };
-        let idle = claimed.is_empty();
-        for lane in claimed {
+        let paused = shared.is_paused();
+        if paused {
+            ready.clear();
+        } else if free > ready.len() {
+            let claimed = claim(&shared, free - ready.len() + limit / AHEAD).await?;
+            // A lane that ends may make another one ready, and a claim may stop early: as long as it brings any, ask on.
+            more = !claimed.is_empty();
+            ready.extend(claimed);
+        }
+        for lane in ready.drain(..free.min(ready.len())) {
             lanes.spawn(run_lane(Arc::clone(&shared), lane));
         }
-        if idle || lanes.len() >= limit {
-            let wait = until_due(&shared)?;
+        let full = lanes.len() >= limit;
+        if full || !std::mem::take(&mut more) {
+            let wait = if full || paused { LONGEST_SLEEP } else { until_due(&shared)? };
             tokio::select! {
                 joined = lanes.join_next(), if !lanes.is_empty() => if let Some(joined) = joined { finished(joined)? },
                 () = shared.work.notified() => {}
@@ -55,6 +70,8 @@ pub(super) async fn dispatch<W: World>(shared: Arc<Shared<W>>) -> Result<(), Fau
             }
         }
     }
+    // What was only claimed is given back.
+    drop(ready);
     let mut halt = shared.phase.clone();
     tokio::select! {
         ended = finish(&mut lanes) => ended,

@@ -13,16 +13,10 @@ use aws_smithy_types::config_bag::ConfigBag;
 use crate::meter;
 use crate::model::usage::{Place, Request, STANDARD};
 
-/// The interceptor of one bucket's clients.
+/// Counts the requests of one bucket: the SDK's as their interceptor.
 #[derive(Clone, Debug)]
 pub(super) struct Metering {
     place: Place,
-}
-
-impl Metering {
-    pub(super) fn of(place: Place) -> Self {
-        Self { place }
-    }
 }
 
 /// The kind of an operation by the SDK's name for it.
@@ -44,8 +38,8 @@ fn kind(config: &ConfigBag) -> Option<Request> {
     })
 }
 
-fn class(headers: &Headers) -> &str {
-    headers.get("x-amz-storage-class").unwrap_or(STANDARD)
+fn class(headers: &Headers) -> Option<&str> {
+    headers.get("x-amz-storage-class")
 }
 
 fn length(headers: &Headers) -> u64 {
@@ -56,6 +50,43 @@ fn length(headers: &Headers) -> u64 {
 fn used_key(headers: &Headers) -> bool {
     let kms = headers.get("x-amz-server-side-encryption").is_some_and(|kind| kind.starts_with("aws:kms"));
     kms && headers.get("x-amz-server-side-encryption-bucket-key-enabled") != Some("true")
+}
+
+impl Metering {
+    pub(super) fn of(place: Place) -> Self {
+        Self { place }
+    }
+
+    /// A request goes out, with so many bytes, for an object of that class.
+    pub(super) fn sent(&self, request: Request, class: Option<&str>, length: u64) {
+        if matches!(request, Request::Get | Request::Head) {
+            // Billed by the class of the object, which the answer tells.
+            return;
+        }
+        meter::note(|usage| {
+            usage.request(&self.place, request, class.unwrap_or(STANDARD), 1);
+            if let (Request::Put | Request::Part, Place::Target(target)) = (request, &self.place) {
+                usage.moves(target, length);
+            }
+        });
+    }
+
+    /// An answer has come, whatever it says.
+    pub(super) fn answered(&self, request: Request, status: u16, headers: &Headers) {
+        let class = class(headers).unwrap_or(STANDARD);
+        meter::note(|usage| {
+            if matches!(request, Request::Get | Request::Head) {
+                usage.request(&self.place, request, class, 1);
+            }
+            if request == Request::Get && (200..300).contains(&status) {
+                usage.reads(class, length(headers));
+            }
+            // A HEAD tells of the key and does not use it.
+            if request != Request::Head && used_key(headers) {
+                usage.uses_key(&self.place, 1);
+            }
+        });
+    }
 }
 
 impl Intercept for Metering {
@@ -70,17 +101,8 @@ impl Intercept for Metering {
         config: &mut ConfigBag,
     ) -> Result<(), BoxError> {
         let Some(request) = kind(config) else { return Ok(()) };
-        if matches!(request, Request::Get | Request::Head) {
-            // Billed by the class of the object, which the answer tells.
-            return Ok(());
-        }
         let headers = context.request().headers();
-        meter::note(|usage| {
-            usage.request(&self.place, request, class(headers), 1);
-            if let (Request::Put | Request::Part, Place::Target(target)) = (request, &self.place) {
-                usage.moves(target, length(headers));
-            }
-        });
+        self.sent(request, class(headers), length(headers));
         Ok(())
     }
 
@@ -92,19 +114,7 @@ impl Intercept for Metering {
     ) -> Result<(), BoxError> {
         let Some(request) = kind(config) else { return Ok(()) };
         let answer = context.response();
-        let headers = answer.headers();
-        meter::note(|usage| {
-            if matches!(request, Request::Get | Request::Head) {
-                usage.request(&self.place, request, class(headers), 1);
-            }
-            if request == Request::Get && answer.status().is_success() {
-                usage.reads(class(headers), length(headers));
-            }
-            // A HEAD tells of the key and does not use it.
-            if request != Request::Head && used_key(headers) {
-                usage.uses_key(&self.place, 1);
-            }
-        });
+        self.answered(request, answer.status().as_u16(), answer.headers());
         Ok(())
     }
 }

@@ -256,6 +256,13 @@ impl<W: World> Shared<W> {
         }
     }
 
+    /// Returns when the engine takes nothing new any more.
+    async fn stopped(&self) {
+        let mut phase = self.phase.clone();
+        // A phase that nobody can set any more is the end too.
+        let _ended = phase.wait_for(|phase| *phase != Phase::Run).await;
+    }
+
     fn target(&self, id: &TargetId) -> Result<(&W::Store, &TargetSettings), Fault> {
         self.world.target(id).zip(self.settings.targets.get(id)).ok_or_else(|| {
             let detail = format!("target {id:?} is not configured any more: put it back, or drop these jobs");

@@ -1,27 +1,34 @@
-//! Backfill: lists the source and admits every version in scope as a job, page by page, resumable.
+//! Backfill: lists the source in several ranges at once and admits every version in scope as a job, resumable.
 //!
-//! A page's jobs and the cursor behind it are admitted in one batch, so that a scan goes on where it was: a page is at
-//! worst listed again, and what was done already is found equal. The ledger's backlog is bounded: listing waits while
-//! enough work is pending, and live changes go first (the ledger's order).
+//! A page's jobs and the cursor behind it are admitted in one batch, so that a scan goes on where it was: what was
+//! listed ahead is at worst listed again, and what was done already is found equal. The ledger's backlog is bounded:
+//! listing waits while enough work is pending, and live changes go first (the ledger's order).
 
+mod cursor;
+
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use crate::audit::range::{Hole, Item as _, Page, Pages, Piece, Ranges, Span, Versions};
 use crate::ledger::Admission;
 use crate::model::fault::{Disposition, Fault};
 use crate::model::job::{Change, ChangeKind, Origin};
-use crate::model::object::{Key, RuleId, VersionEntry, VersionId, Versioning};
+use crate::model::object::{Key, Listed, RuleId, VersionEntry, VersionId, Versioning};
 use crate::plan::route::{self, History, Rule};
-use crate::ports::{ObjectStore, World};
+use crate::ports::{ListFrom, ObjectStore, World};
 
 use super::{Phase, Shared};
+use cursor::Cursor;
 
 /// Listing waits while this many jobs are pending: enough to keep every transfer busy, few enough for a small disk.
 const BACKLOG: u64 = 50_000;
 /// How often a waiting scan looks again.
 const LOOK: Duration = Duration::from_millis(100);
-/// How often a page is asked for again before the range is given up, visibly.
-const PAGE_TRIES: u32 = 8;
+/// How often the versioning state is asked for before the scan is given up, visibly.
+const TRIES: u32 = 8;
+/// Failed ranges after which a scan is given up: they are kept in its cursor, which must stay small.
+const FAILED_RANGES: usize = 256;
 
 /// Which part of the source is brought.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -94,115 +101,247 @@ pub enum Scanned {
     Interrupted,
 }
 
-/// Where a scan is: in the nth prefix, after that version of that key.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Cursor {
-    nth: usize,
-    after: Option<(Key, VersionId)>,
-}
-
-impl Cursor {
-    const START: Self = Self { nth: 0, after: None };
-
-    /// `nth`, version id, key, each on its line; the key last, as it may contain anything.
-    fn write(&self) -> Vec<u8> {
-        match &self.after {
-            Some((key, version)) => format!("{}\n{version}\n{key}", self.nth),
-            None => format!("{}\n", self.nth),
-        }
-        .into_bytes()
-    }
-
-    fn read(bytes: &[u8]) -> Option<Self> {
-        let text = std::str::from_utf8(bytes).ok()?;
-        let (nth, rest) = text.split_once('\n')?;
-        let after = rest.split_once('\n').map(|(version, key)| (Key::new(key), VersionId::new(version)));
-        Some(Self { nth: nth.parse().ok()?, after })
-    }
-}
-
 impl<W: World> super::Engine<W> {
     /// Lists the whole scope and admits every version in it. Returns when the listing is complete, or the engine has
-    /// stopped. A fault means that a range could not be listed: what was listed before is admitted, and the next scan
-    /// of the same scope goes on there.
+    /// stopped. A fault means that some ranges could not be listed: all others are admitted, and the next scan of the
+    /// same scope lists those that are left.
     pub async fn scan(&self, scope: &Scope, progress: &ScanProgress) -> Result<Scanned, Fault> {
         scan(&self.shared, scope, progress).await
     }
 }
 
+/// What is listed under a prefix.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Depth {
+    /// Current objects: a thousand keys to a page, however many versions they have.
+    Current,
+    /// Every version and delete marker.
+    All,
+}
+
 /// One scan under way.
 struct Scan<'a, W: World> {
-    shared: &'a Shared<W>,
+    shared: &'a Arc<Shared<W>>,
     scope: &'a Scope,
     progress: &'a ScanProgress,
     /// Under which its cursor is kept.
     name: String,
     rules: Vec<Rule>,
     versioning: Versioning,
+    /// The prefixes to list, and what of them.
+    prefixes: Vec<(String, Depth)>,
 }
 
-async fn scan<W: World>(shared: &Shared<W>, scope: &Scope, progress: &ScanProgress) -> Result<Scanned, Fault> {
+async fn scan<W: World>(shared: &Arc<Shared<W>>, scope: &Scope, progress: &ScanProgress) -> Result<Scanned, Fault> {
     let rules = in_scope(&shared.settings.rules, scope);
-    let prefixes = prefixes(&rules, &scope.prefix);
-    let rule = scope.rule.as_ref().map_or("", RuleId::as_str);
-    let name = format!("full {:?} {rule} {}", scope.delete_markers, scope.prefix);
-    let mut cursor = shared.ledger.cursor(&name)?.as_deref().and_then(Cursor::read).unwrap_or(Cursor::START);
-    if cursor != Cursor::START {
-        tracing::info!(after = ?cursor.after, "the scan goes on where it was");
-    }
     let Some(versioning) = source_versioning(shared).await? else { return Ok(Scanned::Interrupted) };
-    let scan = Scan { shared, scope, progress, name, rules, versioning };
-    while let Some(prefix) = prefixes.get(cursor.nth) {
-        match scan.list(prefix, &cursor).await? {
-            Scanned::Complete => cursor = Cursor { nth: cursor.nth + 1, after: None },
-            Scanned::Interrupted => return Ok(Scanned::Interrupted),
+    let prefixes = prefixes(&rules, &scope.prefix);
+    let prefixes = prefixes.into_iter().map(|prefix| depth(prefix, &rules, (scope, versioning))).collect();
+    let rule = scope.rule.as_ref().map_or("", RuleId::as_str);
+    let name = format!("ranges {:?} {rule} {}", scope.delete_markers, scope.prefix);
+    let scan = Scan { shared, scope, progress, name, rules, versioning, prefixes };
+    let spans = match scan.cursor()? {
+        Some(cursor) => {
+            tracing::info!(ranges = cursor.left.len(), first = ?cursor.left.first(), "the scan goes on where it was");
+            cursor.left
         }
-    }
-    shared.ledger.set_cursor(&scan.name, None).await?;
-    Ok(Scanned::Complete)
+        None => scan.prefixes.iter().map(|(prefix, _)| Span::whole(prefix)).collect(),
+    };
+    scan.list(spans).await
+}
+
+/// What must be listed under a prefix, so that every rule gets what it brings.
+fn depth(prefix: String, rules: &[Rule], (scope, versioning): (&Scope, Versioning)) -> (String, Depth) {
+    let brought = scope.delete_markers == DeleteMarkers::Brought;
+    let versions = |rule: &&Rule| rule.history == History::All || (brought && rule.delete_markers);
+    let here = |rule: &&Rule| rule.prefix.starts_with(&prefix) || prefix.starts_with(&rule.prefix);
+    let all = versioning != Versioning::Off && rules.iter().filter(versions).any(|rule| here(&rule));
+    let depth = if all { Depth::All } else { Depth::Current };
+    (prefix, depth)
 }
 
 impl<W: World> Scan<'_, W> {
-    /// Lists one prefix from the cursor on and admits what it holds.
-    async fn list(&self, prefix: &str, start: &Cursor) -> Result<Scanned, Fault> {
-        let mut cursor = start.clone();
-        let mut after = start.after.clone();
-        // The last key of a page, of which more may follow on the next.
-        let mut carried: Vec<VersionEntry> = Vec::new();
-        loop {
-            if !room(self.shared).await {
-                return Ok(Scanned::Interrupted);
-            }
-            let Some(page) = listed_page(self.shared, prefix, after).await? else { return Ok(Scanned::Interrupted) };
-            self.progress.listed.fetch_add(page.entries.len() as u64, Ordering::Relaxed);
-            carried.extend(page.entries);
-            let done = page.next.is_none();
-            let complete = if done { std::mem::take(&mut carried) } else { complete_keys(&mut carried) };
-            if done {
-                cursor = Cursor { nth: start.nth + 1, after: None };
-            } else if let Some(last) = complete.last() {
-                cursor.after = Some((last.key.clone(), last.version.clone()));
-            }
-            self.admit(&complete, &cursor).await?;
-            if done {
-                return Ok(Scanned::Complete);
-            }
-            after = page.next;
-        }
+    /// Where an earlier scan of the same scope was, unless it listed something else.
+    fn cursor(&self) -> Result<Option<Cursor>, Fault> {
+        let kept = self.shared.ledger.cursor(&self.name)?;
+        Ok(kept.and_then(|kept| Cursor::read(&kept)).filter(|cursor| cursor.of == self.subject()))
     }
 
-    /// Admits the jobs of whole keys together with the cursor behind them.
-    async fn admit(&self, entries: &[VersionEntry], cursor: &Cursor) -> Result<(), Fault> {
+    /// What this scan lists, as its cursor remembers it.
+    fn subject(&self) -> Vec<String> {
+        self.prefixes.iter().map(|(prefix, depth)| format!("{depth:?} {prefix}")).collect()
+    }
+
+    /// Lists these parts and admits what they hold.
+    async fn list(&self, spans: Vec<Span>) -> Result<Scanned, Fault> {
+        let prefixes = Arc::from(self.prefixes.as_slice());
+        let mut ranges = Ranges::over(Listing { shared: Arc::clone(self.shared), prefixes }, spans);
+        let mut failed = Failed::default();
+        while failed.spans.len() < FAILED_RANGES {
+            let piece = tokio::select! {
+                piece = ranges.next() => piece,
+                () = self.shared.stopped() => return Ok(Scanned::Interrupted),
+            };
+            match piece {
+                None => break,
+                Some(Piece::Hole(prefix, hole)) => failed.add(prefix, hole),
+                Some(Piece::Keys(keys)) => {
+                    let listed: usize = keys.iter().map(Versions::count).sum();
+                    self.progress.listed.fetch_add(listed as u64, Ordering::Relaxed);
+                    if !room(self.shared).await {
+                        return Ok(Scanned::Interrupted);
+                    }
+                    self.admit(&keys, failed.spans.iter().cloned().chain(ranges.left()).collect()).await?;
+                }
+            }
+        }
+        let left: Vec<Span> = failed.spans.iter().cloned().chain(ranges.left()).collect();
+        let cursor = (!left.is_empty()).then(|| Cursor { of: self.subject(), left }.write());
+        self.shared.ledger.set_cursor(&self.name, cursor).await?;
+        failed.into_outcome()
+    }
+
+    /// Admits the jobs of whole keys together with what is left to list behind them.
+    async fn admit(&self, keys: &[Versions], left: Vec<Span>) -> Result<(), Fault> {
+        let cursor = Cursor { of: self.subject(), left };
         let cursor = Some((self.name.clone(), cursor.write()));
         let mut admission = Admission { now: self.shared.now(), cursor, ..Default::default() };
-        for history in entries.chunk_by(|one, other| one.key == other.key) {
-            let changes =
-                changes(&self.shared.settings.source_bucket, &self.rules, history, (self.scope, self.versioning));
+        for history in keys {
+            let changes = changes(
+                &self.shared.settings.source_bucket,
+                &self.rules,
+                &history.entries,
+                (self.scope, self.versioning),
+            );
             admission.jobs.extend(changes.iter().flat_map(|change| route::route(&self.rules, change).jobs));
         }
         let _admitted = self.shared.ledger.admit(admission).await?;
         self.shared.work.notify_one();
         Ok(())
+    }
+}
+
+/// Ranges that could not be listed.
+#[derive(Debug, Default)]
+struct Failed {
+    spans: Vec<Span>,
+    /// The first one's fault, which names it.
+    first: Option<Fault>,
+}
+
+impl Failed {
+    fn add(&mut self, prefix: Arc<str>, hole: Hole) {
+        let Hole { after, upto, fault } = hole;
+        let span = Span { prefix, after, upto };
+        tracing::error!(%fault, prefix = %span.prefix, after = ?span.after, upto = ?span.upto, "this range could not be listed");
+        self.first.get_or_insert_with(|| Fault { detail: format!("{}: {}", named(&span), fault.detail), ..fault });
+        // Ranges that fail one after another are one: an outage must not make the cursor grow.
+        match self.spans.last_mut() {
+            Some(before) if before.prefix == span.prefix && before.upto.is_some() && before.upto == span.after => {
+                before.upto = span.upto;
+            }
+            Some(_) | None => self.spans.push(span),
+        }
+    }
+
+    fn into_outcome(self) -> Result<Scanned, Fault> {
+        let Some(fault) = self.first else { return Ok(Scanned::Complete) };
+        let others = match self.spans.len().saturating_sub(1) {
+            0 => String::new(),
+            others => format!(" (and {others} more ranges, which the log names)"),
+        };
+        let detail = format!("{}; this range was not scanned{others}: run the sync again", fault.detail);
+        Err(Fault { detail, ..fault })
+    }
+}
+
+/// A range as a person reads it.
+fn named(span: &Span) -> String {
+    let after = span.after.as_ref().map_or_else(|| "from its start".to_owned(), |key| format!("after {key:?}"));
+    let upto = span.upto.as_ref().map_or_else(|| "to its end".to_owned(), |key| format!("up to {key:?}"));
+    format!("prefix {:?}, {after} {upto}", span.prefix)
+}
+
+/// The source's listing, each page paid for.
+#[derive(Debug)]
+struct Listing<W: World> {
+    shared: Arc<Shared<W>>,
+    prefixes: Arc<[(String, Depth)]>,
+}
+
+impl<W: World> Clone for Listing<W> {
+    fn clone(&self) -> Self {
+        Self { shared: Arc::clone(&self.shared), prefixes: Arc::clone(&self.prefixes) }
+    }
+}
+
+/// Where a page starts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Place {
+    /// At the first key after this one; at the very first for `None`.
+    Key(Option<Key>),
+    /// Where a listing of current objects goes on.
+    Token(String),
+    /// After this version.
+    Version(Key, VersionId),
+}
+
+impl<W: World> Pages for Listing<W> {
+    type Item = Versions;
+    type From = Place;
+
+    fn start(&self, after: Option<&Key>) -> Place {
+        Place::Key(after.cloned())
+    }
+
+    async fn page(&self, prefix: &str, from: Place) -> Result<Page<Versions, Place>, Fault> {
+        self.shared.budget.request().await;
+        let known = self.prefixes.iter().find(|(known, _)| known == prefix);
+        let page = match known.map_or(Depth::All, |(_, depth)| *depth) {
+            Depth::All => self.versions(prefix, from).await,
+            Depth::Current => self.current(prefix, from).await,
+        };
+        page.inspect_err(|fault| {
+            self.shared.pulse.fault(fault);
+            tracing::warn!(%fault, prefix, "a page of the source could not be listed");
+        })
+    }
+}
+
+impl<W: World> Listing<W> {
+    async fn versions(&self, prefix: &str, from: Place) -> Result<Page<Versions, Place>, Fault> {
+        let after = match from {
+            Place::Key(after) => after.map(|after| (after, VersionId::unnamed())),
+            Place::Version(key, version) => Some((key, version)),
+            Place::Token(_) => None,
+        };
+        let page = self.shared.world.source().list_versions(prefix, after).await?;
+        let next = page.next.map(|(key, version)| Place::Version(key, version));
+        Ok(Page { items: Versions::grouped(page.entries), next, order: page.order })
+    }
+
+    /// Current objects, as the newest versions that they are; which ones, such a listing does not tell.
+    async fn current(&self, prefix: &str, from: Place) -> Result<Page<Versions, Place>, Fault> {
+        let from = match from {
+            Place::Key(after) => after.map_or(ListFrom::Start, ListFrom::After),
+            Place::Token(token) => ListFrom::Token(token),
+            Place::Version(key, _) => ListFrom::After(key),
+        };
+        let page = self.shared.world.source().list_objects(prefix, &from, None).await?;
+        let newest = |listed: Listed| VersionEntry {
+            key: listed.key,
+            version: VersionId::unnamed(),
+            latest: true,
+            modified: listed.modified,
+            object: Some((listed.etag, listed.size)),
+        };
+        let items = Versions::grouped(page.entries.into_iter().map(newest).collect());
+        let next = page.next.map(|next| match next {
+            ListFrom::Start => Place::Key(None),
+            ListFrom::After(key) => Place::Key(Some(key)),
+            ListFrom::Token(token) => Place::Token(token),
+        });
+        Ok(Page { items, next, order: page.order })
     }
 }
 
@@ -234,42 +373,12 @@ fn prefixes(rules: &[Rule], asked: &str) -> Vec<String> {
     kept
 }
 
-/// Takes the entries of all keys but the last out: of that one more may follow on the next page.
-fn complete_keys(carried: &mut Vec<VersionEntry>) -> Vec<VersionEntry> {
-    let Some(last) = carried.last().map(|entry| entry.key.clone()) else { return Vec::new() };
-    let cut = carried.iter().position(|entry| entry.key == last).unwrap_or(carried.len());
-    let rest = carried.split_off(cut);
-    std::mem::replace(carried, rest)
-}
-
 /// Waits until the backlog is small enough; false when the engine stops.
 pub(super) async fn room<W: World>(shared: &Shared<W>) -> bool {
     while shared.ledger.totals().pending.operations >= BACKLOG && shared.phase() == Phase::Run {
         shared.sleep(LOOK).await;
     }
     shared.phase() == Phase::Run
-}
-
-/// One page, asked for again while the fault may pass; `None` when the engine stops meanwhile.
-async fn listed_page<W: World>(
-    shared: &Shared<W>,
-    prefix: &str,
-    after: Option<(Key, VersionId)>,
-) -> Result<Option<crate::ports::VersionPage>, Fault> {
-    let mut tries = 0;
-    loop {
-        shared.budget.request().await;
-        let fault = match shared.world.source().list_versions(prefix, after.clone()).await {
-            Ok(page) => return Ok(Some(page)),
-            Err(fault) => fault,
-        };
-        let from = after.as_ref().map_or_else(String::new, |(key, _)| format!(" after {key:?}"));
-        let detail =
-            format!("prefix {prefix:?}{from}: {}; this range was not scanned, run the sync again", fault.detail);
-        if !outlasted(shared, Fault { detail, ..fault }, &mut tries).await? {
-            return Ok(None);
-        }
-    }
 }
 
 /// The source's versioning state; `None` when the engine stops meanwhile.
@@ -291,10 +400,10 @@ async fn source_versioning<W: World>(shared: &Shared<W>) -> Result<Option<Versio
 async fn outlasted<W: World>(shared: &Shared<W>, fault: Fault, tries: &mut u32) -> Result<bool, Fault> {
     shared.pulse.fault(&fault);
     *tries += 1;
-    if fault.kind.disposition() != Disposition::Retry || *tries >= PAGE_TRIES {
+    if fault.kind.disposition() != Disposition::Retry || *tries >= TRIES {
         return Err(fault);
     }
-    tracing::warn!(%fault, tries, "the source could not be read; trying again");
+    tracing::warn!(%fault, tries, "the source's versioning could not be read; trying again");
     shared.sleep(shared.settings.retry.wait(fault.kind, *tries, 1.0)).await;
     Ok(shared.phase() == Phase::Run)
 }
@@ -336,8 +445,8 @@ fn change(bucket: &str, entry: &VersionEntry) -> Change {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::fault::{FaultKind, Side};
     use crate::model::object::{ETag, Timestamp};
-    use proptest::prelude::*;
     use std::collections::BTreeMap;
 
     fn rule(id: &str, prefix: &str, history: History) -> Rule {
@@ -391,32 +500,34 @@ mod tests {
         assert_eq!(listed(latest, DeleteMarkers::Brought, Versioning::Enabled), ["d3"]);
     }
 
-    proptest! {
-        /// Whatever the pages are cut like, every entry is handed on exactly once, and no key in two pieces.
-        #[test]
-        fn no_key_is_torn_between_pages(versions in proptest::collection::vec(1usize..6, 1..12), cuts in proptest::collection::vec(1usize..7, 40)) {
-            let all: Vec<VersionEntry> = versions.iter().enumerate()
-                .flat_map(|(key, count)| (0..*count).map(move |v| entry(&format!("k{key:03}"), &format!("{v}"), true)))
-                .collect();
-            let (mut rest, mut carried, mut seen) = (all.as_slice(), Vec::new(), Vec::new());
-            for cut in cuts {
-                let (page, later) = rest.split_at(cut.min(rest.len()));
-                rest = later;
-                carried.extend(page.to_vec());
-                let complete = if rest.is_empty() { std::mem::take(&mut carried) } else { complete_keys(&mut carried) };
-                let torn = complete.last().is_some_and(|last| rest.first().is_some_and(|next| next.key == last.key));
-                prop_assert!(!torn);
-                seen.extend(complete);
-            }
-            if rest.is_empty() {
-                prop_assert_eq!(seen, all);
-            }
-        }
+    #[test]
+    fn versions_are_listed_only_where_a_rule_brings_them() {
+        let listed = |rules: &[Rule], delete_markers, versioning| {
+            let scope = Scope { delete_markers, ..Scope::default() };
+            let depths = prefixes(rules, "").into_iter().map(|prefix| depth(prefix, rules, (&scope, versioning)));
+            depths.map(|(_, depth)| depth).collect::<Vec<_>>()
+        };
+        let both = [rule("a", "a/", History::All), rule("l", "l/", History::Latest)];
+        let (out, brought) = (DeleteMarkers::LeftOut, DeleteMarkers::Brought);
+        assert_eq!(listed(&both, out, Versioning::Enabled), [Depth::All, Depth::Current]);
+        assert_eq!(listed(&both, brought, Versioning::Enabled), [Depth::All, Depth::All], "to find the markers");
+        assert_eq!(listed(&both, brought, Versioning::Off), [Depth::Current, Depth::Current]);
+        let nested = [rule("l", "", History::Latest), rule("a", "deep/down/", History::All)];
+        assert_eq!(listed(&nested, out, Versioning::Suspended), [Depth::All]);
+    }
 
-        #[test]
-        fn cursors_survive_any_key(nth in 0usize..99, key in "[\\PC\\n]{1,40}", version in "[a-zA-Z0-9._-]{1,40}") {
-            let cursor = Cursor { nth, after: Some((Key::new(key), VersionId::new(version))) };
-            prop_assert_eq!(Cursor::read(&cursor.write()), Some(cursor));
-        }
+    #[test]
+    fn ranges_that_fail_in_a_row_are_one_and_the_first_is_named() {
+        let mut failed = Failed::default();
+        let fault = || Fault::new(FaultKind::Denied, Side::Source, "list versions", "no");
+        let key = |text: &str| Some(Key::new(text));
+        failed.add("p/".into(), Hole { after: None, upto: key("p/b"), fault: fault() });
+        failed.add("p/".into(), Hole { after: key("p/b"), upto: key("p/c"), fault: fault() });
+        failed.add("p/".into(), Hole { after: key("p/d"), upto: None, fault: fault() });
+        let span = |after, upto| Span { prefix: "p/".into(), after, upto };
+        assert_eq!(failed.spans, [span(None, key("p/c")), span(key("p/d"), None)]);
+        let told = failed.into_outcome().unwrap_err().detail;
+        assert!(told.starts_with("prefix \"p/\", from its start up to \"p/b\": no; "), "{told}");
+        assert!(told.contains("and 1 more"), "{told}");
     }
 }

@@ -507,6 +507,8 @@ pub trait World: Send + Sync + 'static {
 
     /// The source bucket.
     fn source(&self) -> &Self::Store;
+    /// Another bucket at the source's endpoint, reached with the source's credentials.
+    fn beside_source(&self, bucket: &str) -> Self::Store;
     /// The target of that name; every configured target has one.
     fn target(&self, id: &crate::model::object::TargetId) -> Option<&Self::Store>;
     /// The queue, where one is configured.

@@ -500,7 +500,7 @@ fn getting_on<I, F: PartialEq + Debug>(page: Page<I, F>, from: &F) -> Result<Pag
 }
 
 /// Asks again, for about half a minute, where the fault may pass by itself.
-pub(super) async fn patiently<T, F>(mut ask: impl FnMut() -> F) -> Result<T, Fault>
+pub async fn patiently<T, F>(mut ask: impl FnMut() -> F) -> Result<T, Fault>
 where
     F: Future<Output = Result<T, Fault>>,
 {

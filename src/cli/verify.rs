@@ -13,10 +13,13 @@ use crate::audit::report::{Breadth, Report, Tally};
 use crate::audit::sample::Sample;
 use crate::audit::{self, Further, Settings, Told, Verdict};
 use crate::config::{self, Config};
+use crate::engine::budget::Budget;
+use crate::engine::paced::Paced;
 use crate::model::fault::Fault;
 use crate::model::object::{RuleId, Timestamp};
 use crate::ports::{Clock, World};
 
+use super::worker::limits;
 use super::world::Aws;
 use super::{Exit, Failure, args};
 
@@ -35,6 +38,8 @@ pub(super) async fn verify(config: &Config, args: &args::Verify) -> Result<Exit,
         return Err(Failure::usage(format!("there is no rule {rule:?}: the config has {}", known.join(", "))));
     }
     let world = Arc::new(Aws::new(config).await?);
+    let budget = Arc::new(Budget::new(&limits(&config.transfer)));
+    let world = Arc::new(Paced::new(world, budget, config.targets.iter().map(|target| &target.id)));
     let settings = settings(config, args, world.clock().now());
     let begun = Instant::now();
     let mut report = begin_report(config, args, &settings)?;

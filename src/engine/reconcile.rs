@@ -11,7 +11,8 @@ use crate::model::object::VersionId;
 use crate::plan::route;
 use crate::ports::World;
 
-use super::scan::{DeleteMarkers, ScanProgress, Scanned, Scope, room};
+use super::paced::Paced;
+use super::scan::{DeleteMarkers, Looks, ScanProgress, Scanned, Scope, room};
 use super::{Phase, Shared};
 
 /// Differences admitted with one flush.
@@ -23,7 +24,7 @@ impl<W: World> super::Engine<W> {
     /// Compares the current objects of both sides and admits what is missing or different. Returns when the comparison
     /// is complete, or the engine has stopped. A fault means that some keys could not be compared: what was found is
     /// admitted all the same.
-    pub async fn reconcile(&self, scope: &Scope, progress: &ScanProgress) -> Result<Scanned, Fault> {
+    pub async fn reconcile(&self, scope: &Scope, looks: Looks, progress: &ScanProgress) -> Result<Scanned, Fault> {
         let shared = &self.shared;
         let settings = audit::Settings {
             rules: shared.settings.rules.clone(),
@@ -32,14 +33,21 @@ impl<W: World> super::Engine<W> {
             only: scope.rule.clone(),
             sample: Sample::all(0),
             bytes: Further::Skip,
-            metadata: Further::Skip,
-            tags: Further::Skip,
+            metadata: looks.metadata,
+            tags: looks.tags,
             versions: Further::Skip,
             looks: LOOKS,
             started: shared.now(),
         };
-        let mut admitting = Admitting { shared, scope, progress, batch: Vec::new(), hole: None };
-        let walked = audit::walk(&shared.world, &settings, &mut admitting).await;
+        let further = [looks.metadata, looks.tags].contains(&Further::Look);
+        let differing = if further { ChangeKind::Mend } else { ChangeKind::Write };
+        let mut admitting = Admitting { shared, scope, progress, differing, batch: Vec::new(), hole: None };
+        let paced = Paced::new(Arc::clone(&shared.world), Arc::clone(&shared.budget), shared.settings.targets.keys());
+        let paced = Arc::new(paced);
+        let walked = tokio::select! {
+            walked = audit::walk(&paced, &settings, &mut admitting) => walked,
+            () = shared.stopped() => return Ok(Scanned::Interrupted),
+        };
         if shared.phase() != Phase::Run {
             return Ok(Scanned::Interrupted);
         }
@@ -56,6 +64,8 @@ struct Admitting<'a, W: World> {
     shared: &'a Arc<Shared<W>>,
     scope: &'a Scope,
     progress: &'a ScanProgress,
+    /// What a difference asks for: a look beyond bytes may have found it.
+    differing: ChangeKind,
     batch: Vec<Change>,
     /// The first part that could not be compared.
     hole: Option<Fault>,
@@ -83,7 +93,8 @@ impl<W: World> Admitting<'_, W> {
         }
         match finding.verdict {
             Verdict::Identical => self.progress.count_equal(),
-            Verdict::Missing | Verdict::Different => self.batch.push(self.change(&finding, ChangeKind::Write)),
+            Verdict::Missing => self.batch.push(self.change(&finding, ChangeKind::Write)),
+            Verdict::Different => self.batch.push(self.change(&finding, self.differing)),
             // Counted and told; copying it again at every sync would not end.
             Verdict::Unprovable => self.progress.count_unprovable(),
             // At the target alone. Only a delete marker at the source takes it away, and only where asked.

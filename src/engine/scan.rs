@@ -4,12 +4,13 @@
 //! listed ahead is at worst listed again, and what was done already is found equal. The ledger's backlog is bounded:
 //! listing waits while enough work is pending, and live changes go first (the ledger's order).
 
-mod cursor;
+pub(super) mod cursor;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use crate::audit::Further;
 use crate::audit::range::{Hole, Item as _, Page, Pages, Piece, Ranges, Span, Versions};
 use crate::ledger::Admission;
 use crate::model::fault::{Disposition, Fault};
@@ -42,6 +43,15 @@ pub struct Scope {
     pub delete_markers: DeleteMarkers,
 }
 
+/// In which respects a comparison goes beyond bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Looks {
+    /// Headers, user metadata, Object Lock and encryption key.
+    pub metadata: Further,
+    /// Tags.
+    pub tags: Further,
+}
+
 /// What a scan does with a key whose newest version is a delete marker.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum DeleteMarkers {
@@ -58,9 +68,44 @@ pub struct ScanProgress {
     listed: AtomicU64,
     equal: AtomicU64,
     unprovable: AtomicU64,
+    bad: Mutex<(u64, Vec<BadLine>)>,
 }
 
+/// A line of a list of objects that could not be understood.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BadLine {
+    /// Of which file.
+    pub file: String,
+    /// Counted from 1.
+    pub line: u64,
+    /// Why: one sentence about the line.
+    pub reason: String,
+}
+
+/// Bad lines that are kept with their reasons; of the others the number.
+const KEPT_BAD_LINES: usize = 100;
+
 impl ScanProgress {
+    /// How many lines of a list could not be understood, and the first of them.
+    #[must_use]
+    pub fn bad_lines(&self) -> (u64, Vec<BadLine>) {
+        self.bad.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn count_bad_line(&self, bad: BadLine) {
+        let mut all = self.bad.lock().unwrap_or_else(PoisonError::into_inner);
+        all.0 += 1;
+        if all.1.len() < KEPT_BAD_LINES {
+            tracing::warn!(file = bad.file, line = bad.line, reason = bad.reason, "a line of the list is left out");
+            all.1.push(bad);
+        }
+    }
+
+    /// Those of an earlier part of the same list.
+    pub(super) fn recall_bad_lines(&self, count: u64, first: Vec<BadLine>) {
+        *self.bad.lock().unwrap_or_else(PoisonError::into_inner) = (count, first);
+    }
+
     /// Versions and delete markers listed so far.
     #[must_use]
     pub fn listed(&self) -> u64 {
@@ -346,7 +391,7 @@ impl<W: World> Listing<W> {
 }
 
 /// The enabled rules that a scope takes in.
-fn in_scope(rules: &[Rule], scope: &Scope) -> Vec<Rule> {
+pub(super) fn in_scope(rules: &[Rule], scope: &Scope) -> Vec<Rule> {
     let asked = |rule: &&Rule| scope.rule.as_ref().is_none_or(|id| *id == rule.id);
     rules.iter().filter(|rule| rule.enabled).filter(asked).cloned().collect()
 }
@@ -428,7 +473,7 @@ fn changes(
         .collect()
 }
 
-fn change(bucket: &str, entry: &VersionEntry) -> Change {
+pub(super) fn change(bucket: &str, entry: &VersionEntry) -> Change {
     Change {
         bucket: bucket.to_owned(),
         key: entry.key.clone(),

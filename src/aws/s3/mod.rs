@@ -81,6 +81,20 @@ impl S3Bucket {
         }
     }
 
+    /// Another bucket behind the same endpoint, with the same credentials; who owns it is not checked.
+    #[must_use]
+    pub fn beside(&self, bucket: &str) -> Self {
+        Self {
+            safe: self.safe.clone(),
+            once: self.once.clone(),
+            bucket: bucket.to_owned(),
+            owner: None,
+            side: self.side,
+            versioning: Mutex::new(None),
+            loses_ranges: AtomicBool::new(false),
+        }
+    }
+
     /// The bucket's name.
     #[must_use]
     pub fn name(&self) -> &str {

@@ -15,55 +15,63 @@ pub(super) struct Cursor {
 }
 
 impl Cursor {
-    /// How many texts and which, then three for each span. A text is its length in bytes, a colon and itself, as keys
-    /// may contain anything; what is not given is `-`.
+    /// How many texts and which, then three for each span.
     pub(super) fn write(&self) -> Vec<u8> {
-        let mut out = format!("{}:", self.of.len());
-        self.of.iter().for_each(|text| put(&mut out, Some(text)));
-        for span in &self.left {
-            put(&mut out, Some(&span.prefix));
-            put(&mut out, span.after.as_ref().map(Key::as_str));
-            put(&mut out, span.upto.as_ref().map(Key::as_str));
-        }
-        out.into_bytes()
+        let count = self.of.len().to_string();
+        let spans = self.left.iter().flat_map(|span| {
+            [Some(&*span.prefix), span.after.as_ref().map(Key::as_str), span.upto.as_ref().map(Key::as_str)]
+        });
+        write_texts(
+            std::iter::once(Some(count.as_str())).chain(self.of.iter().map(|text| Some(text.as_str()))).chain(spans),
+        )
     }
 
     /// `None` for anything else than what [`Self::write`] writes: then the scan begins anew.
     pub(super) fn read(bytes: &[u8]) -> Option<Self> {
-        let (count, mut rest) = str::from_utf8(bytes).ok()?.split_once(':')?;
-        let mut cursor = Self { of: Vec::new(), left: Vec::new() };
-        for _ in 0..count.parse().ok()? {
-            cursor.of.push(take(&mut rest)??.to_owned());
+        let mut texts = read_texts(bytes)?.into_iter();
+        let count: usize = texts.next()??.parse().ok()?;
+        let of = (0..count).map(|_| texts.next()?).collect::<Option<_>>()?;
+        let mut left = Vec::new();
+        while let Some(prefix) = texts.next() {
+            let (prefix, after, upto) = (prefix?.into(), texts.next()?.map(Key::new), texts.next()?.map(Key::new));
+            left.push(Span { prefix, after, upto });
         }
-        while !rest.is_empty() {
-            let prefix = take(&mut rest)??.into();
-            let (after, upto) = (take(&mut rest)?.map(Key::new), take(&mut rest)?.map(Key::new));
-            cursor.left.push(Span { prefix, after, upto });
-        }
-        Some(cursor)
+        Some(Self { of, left })
     }
 }
 
-fn put(out: &mut String, text: Option<&str>) {
-    match text {
-        Some(text) => {
-            out.push_str(&text.len().to_string());
-            out.push(':');
-            out.push_str(text);
+/// Each text as its length in bytes, a colon and itself, as keys may contain anything; what is not given is `-`.
+pub(in crate::engine) fn write_texts<'t>(texts: impl Iterator<Item = Option<&'t str>>) -> Vec<u8> {
+    let mut out = String::new();
+    for text in texts {
+        match text {
+            Some(text) => {
+                out.push_str(&text.len().to_string());
+                out.push(':');
+                out.push_str(text);
+            }
+            None => out.push('-'),
         }
-        None => out.push('-'),
     }
+    out.into_bytes()
 }
 
-fn take<'t>(rest: &mut &'t str) -> Option<Option<&'t str>> {
-    if let Some(after) = rest.strip_prefix('-') {
-        *rest = after;
-        return Some(None);
+/// What [`write_texts`] wrote; `None` for anything else.
+pub(in crate::engine) fn read_texts(bytes: &[u8]) -> Option<Vec<Option<String>>> {
+    let mut rest = str::from_utf8(bytes).ok()?;
+    let mut texts = Vec::new();
+    while !rest.is_empty() {
+        if let Some(after) = rest.strip_prefix('-') {
+            texts.push(None);
+            rest = after;
+            continue;
+        }
+        let (length, after) = rest.split_once(':')?;
+        let (text, after) = after.split_at_checked(length.parse().ok()?)?;
+        texts.push(Some(text.to_owned()));
+        rest = after;
     }
-    let (length, after) = rest.split_once(':')?;
-    let (text, after) = after.split_at_checked(length.parse().ok()?)?;
-    *rest = after;
-    Some(Some(text))
+    Some(texts)
 }
 
 #[cfg(test)]

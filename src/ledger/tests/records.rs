@@ -254,7 +254,13 @@ fn any_waiting() -> impl Strategy<Value = Waiting> {
         .prop_map(|(key, version, sequencer, etag, (changed, size, kind, scan), (attempts, not_before, id))| Waiting {
             id,
             job: Job {
-                kind: [ChangeKind::Write, ChangeKind::DeleteMarker, ChangeKind::Attributes, ChangeKind::Restored][kind],
+                kind: [
+                    ChangeKind::Write,
+                    ChangeKind::DeleteMarker,
+                    ChangeKind::Attributes,
+                    ChangeKind::Restored,
+                    ChangeKind::Mend,
+                ][kind],
                 target_key: Key::new(if scan { format!("p/{key}") } else { version.clone() }),
                 sequencer: sequencer.map(Sequencer::new),
                 etag: etag.map(ETag::new),

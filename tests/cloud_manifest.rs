@@ -14,7 +14,7 @@ use support::servers::Server;
 use support::worker::{Output, eventually, run_repl, spawn_repl};
 
 const PATIENCE: Duration = Duration::from_secs(120);
-const ODD: [&str; 6] = ["plain", "a +b/100%", "comma, \"quoted\"", "line\nbreak", "é/\u{1F600}", "tab\tand\u{1}"];
+const ODD: [&str; 6] = ["plain", "a +b/100%", "comma, \"quoted\"", "line\nbreak", "é/\u{1F600}", "tab\tand more"];
 
 fn encoded(key: &str) -> String {
     let spell = |byte: u8| match byte {

@@ -222,3 +222,6 @@ impl<W: World> ObjectStore for PacedStore<W> {
         self.turn().await?.delete(key, condition).await
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -87,8 +87,10 @@ impl Columns {
     pub(super) fn read(&self, line: &[u8], bucket: &str) -> Result<Row, String> {
         let mut fields = csv::StringRecord::new();
         let mut reader = ReaderBuilder::new().has_headers(false).flexible(true).buffer_capacity(256).from_reader(line);
+        // A quote that is never closed would pass: the end of the line closes it.
+        let open = line.iter().filter(|byte| **byte == b'"').count() % 2 > 0;
         match reader.read_record(&mut fields) {
-            Ok(true) if reader.is_done() || reader.position().byte() >= line.len() as u64 => {}
+            Ok(true) if !open && reader.position().byte() >= line.len() as u64 => {}
             Ok(_) => return Err("it is not one line of CSV".to_owned()),
             Err(error) if matches!(error.kind(), csv::ErrorKind::Utf8 { .. }) => {
                 return Err("it is not UTF-8".to_owned());

@@ -178,6 +178,8 @@ struct Cursor {
     /// The file that is read, and how many of its lines are done.
     file: usize,
     line: u64,
+    /// Bad lines up to this one are counted already: a key's lines may begin before them and end behind.
+    told: u64,
     /// Files that could not be read.
     failed: Vec<usize>,
     /// Bad lines so far.
@@ -187,8 +189,8 @@ struct Cursor {
 
 impl Cursor {
     fn write(&self) -> Vec<u8> {
-        let mut texts = vec![self.file.to_string(), self.line.to_string(), self.bad.to_string()];
-        texts.push(self.failed.len().to_string());
+        let numbers = [self.file as u64, self.line, self.told, self.bad, self.failed.len() as u64];
+        let mut texts: Vec<String> = numbers.iter().map(ToString::to_string).collect();
         texts.extend(self.failed.iter().map(ToString::to_string));
         for bad in &self.first_bad {
             texts.extend([bad.file.clone(), bad.line.to_string(), bad.reason.clone()]);
@@ -199,14 +201,15 @@ impl Cursor {
     fn read(bytes: &[u8]) -> Option<Self> {
         let texts: Vec<String> = read_texts(bytes)?.into_iter().collect::<Option<_>>()?;
         let mut texts = texts.into_iter();
-        let (file, line) = (texts.next()?.parse().ok()?, texts.next()?.parse().ok()?);
+        let file = texts.next()?.parse().ok()?;
+        let (line, told) = (texts.next()?.parse().ok()?, texts.next()?.parse().ok()?);
         let (bad, failed) = (texts.next()?.parse().ok()?, texts.next()?.parse().ok()?);
         let failed = texts.by_ref().take(failed).map(|text| text.parse().ok()).collect::<Option<_>>()?;
         let mut first_bad = Vec::new();
         while let Some(file) = texts.next() {
             first_bad.push(BadLine { file, line: texts.next()?.parse().ok()?, reason: texts.next()? });
         }
-        Some(Self { file, line, failed, bad, first_bad })
+        Some(Self { file, line, told, failed, bad, first_bad })
     }
 }
 
@@ -249,7 +252,7 @@ impl<W: World> Listing<'_, W> {
                     first.get_or_insert(fault);
                 }
             }
-            (cursor.file, cursor.line) = (cursor.file + 1, 0);
+            (cursor.file, cursor.line, cursor.told) = (cursor.file + 1, 0, 0);
         }
         for nth in failed_before {
             match self.file(nth, &mut cursor).await? {
@@ -308,6 +311,7 @@ impl<W: World> Listing<'_, W> {
         cursor: &mut Cursor,
     ) -> Result<Scanned, Fault> {
         let columns = self.manifest.columns();
+        let (done, told) = if nth == cursor.file { (cursor.line, cursor.told) } else { (0, 0) };
         let mut batch = Batch::default();
         loop {
             let next = tokio::select! {
@@ -315,7 +319,7 @@ impl<W: World> Listing<'_, W> {
                 () = self.shared.stopped() => return Ok(Scanned::Interrupted),
             };
             let Some((number, line)) = next else { break };
-            if nth == cursor.file && number <= cursor.line {
+            if number <= done {
                 continue;
             }
             match self.row(&columns, number, &line) {
@@ -323,11 +327,10 @@ impl<W: World> Listing<'_, W> {
                 Ok(None) => batch.read = number,
                 Err(reason) => {
                     batch.read = number;
-                    self.progress.count_bad_line(BadLine {
-                        file: self.manifest.name(cursor.file),
-                        line: number,
-                        reason,
-                    });
+                    if number > told {
+                        let file = self.manifest.name(nth);
+                        self.progress.count_bad_line(BadLine { file, line: number, reason });
+                    }
                 }
             }
             if batch.is_full() && self.admit(nth, &mut batch, cursor).await? == Scanned::Interrupted {
@@ -365,7 +368,7 @@ impl<W: World> Listing<'_, W> {
             return Ok(Scanned::Interrupted);
         }
         if nth == cursor.file {
-            cursor.line = done;
+            (cursor.line, cursor.told) = (done, batch.read);
         }
         (cursor.bad, cursor.first_bad) = self.progress.bad_lines();
         admission.cursor = Some((self.name.clone(), cursor.write()));
@@ -520,7 +523,7 @@ mod tests {
         #[test]
         fn cursors_come_back(file in 0usize..9, line in any::<u64>(), failed in proptest::collection::vec(0usize..99, 0..4), reason in "[\\PC\\n:-]{0,20}") {
             let first_bad = vec![BadLine { file: "s3://b/f:1".to_owned(), line, reason }];
-            let cursor = Cursor { file, line, failed, bad: 7, first_bad };
+            let cursor = Cursor { file, line, told: line / 2, failed, bad: 7, first_bad };
             prop_assert_eq!(Cursor::read(&cursor.write()), Some(cursor));
         }
     }

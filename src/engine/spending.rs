@@ -11,7 +11,7 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use crate::ledger::Claim;
+use crate::ledger::{Admission, Claim};
 use crate::meter::Meter;
 use crate::model::fault::{Fault, FaultKind, Side};
 use crate::model::job::{ChangeKind, Job, Origin};
@@ -166,7 +166,7 @@ impl Purse {
                 estimate::count_marker(&mut usage, rule, Way::Newest);
                 self.priced(&usage)
             }
-            ChangeKind::Write | ChangeKind::Restored | ChangeKind::Attributes => {
+            ChangeKind::Write | ChangeKind::Mend | ChangeKind::Restored | ChangeKind::Attributes => {
                 // An untold size is taken for the most that one request carries.
                 let size = job.size.unwrap_or(MAX_PART);
                 self.priced(&self.most(rule, &Sized { size, etag: job.etag.as_ref(), class }))
@@ -263,6 +263,25 @@ pub(super) async fn afford_later<W: World>(shared: &Shared<W>, jobs: &[Priced]) 
         }
         shared.sleep(LOOK).await;
     }
+}
+
+/// Admits what there is money for; a fault where there is none for the rest, which ends the walk.
+pub(super) async fn admit<W: World>(shared: &Shared<W>, jobs: &[Priced]) -> Result<(), Fault> {
+    if afford(shared, jobs) == Affordable::NotAtOnce {
+        if jobs.len() > 1 {
+            let (first, rest) = jobs.split_at(jobs.len() / 2);
+            Box::pin(admit(shared, first)).await?;
+            return Box::pin(admit(shared, rest)).await;
+        }
+        if !afford_later(shared, jobs).await {
+            let detail = "the money is spent, or the engine is stopping";
+            return Err(Fault::new(FaultKind::Transient, Side::Local, "pay for the job", detail));
+        }
+    }
+    let jobs = jobs.iter().map(|(job, _)| job.clone()).collect();
+    let _admitted = shared.ledger.admit(Admission { jobs, now: shared.now(), ..Default::default() }).await?;
+    shared.work.notify_one();
+    Ok(())
 }
 
 /// Whether the sync must not go on listing.

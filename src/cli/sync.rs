@@ -79,6 +79,9 @@ impl Sync {
             }
             tokio::time::sleep(LOOK).await;
         }
+        if let Err(fault) = worker.engine.conclude(&self.scope, &self.progress).await {
+            self.fail(fault.to_string());
+        }
         self.done.store(true, Ordering::Release);
     }
 

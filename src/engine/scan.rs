@@ -53,6 +53,8 @@ pub struct ScanProgress {
     listed: AtomicU64,
     equal: AtomicU64,
     unprovable: AtomicU64,
+    /// What a whole scan met, until its work is done.
+    census: Mutex<Option<Census>>,
 }
 
 impl ScanProgress {
@@ -130,6 +132,16 @@ impl<W: World> super::Engine<W> {
     pub async fn scan(&self, scope: &Scope, progress: &ScanProgress) -> Result<Scanned, Fault> {
         scan(&self.shared, scope, progress).await
     }
+
+    /// To be called when all work of a scan is done: what it met is at the targets now, and the brake goes by it. Earlier
+    /// the share would be one of keys that are still on their way. A fault of the ledger.
+    pub async fn conclude(&self, scope: &Scope, progress: &ScanProgress) -> Result<(), Fault> {
+        let met = progress.census.lock().unwrap_or_else(PoisonError::into_inner).take();
+        match met {
+            Some(census) => self.shared.take_census(scope, census).await,
+            None => Ok(()),
+        }
+    }
 }
 
 /// One scan under way.
@@ -165,7 +177,8 @@ async fn scan<W: World>(shared: &Shared<W>, scope: &Scope, progress: &ScanProgre
     shared.ledger.set_cursor(&scan.name, None).await?;
     if whole {
         // A scan that goes on where another was has not met every key.
-        shared.take_census(scope, scan.census.into_inner().unwrap_or_else(PoisonError::into_inner)).await?;
+        *progress.census.lock().unwrap_or_else(PoisonError::into_inner) =
+            Some(scan.census.into_inner().unwrap_or_else(PoisonError::into_inner));
     }
     Ok(Scanned::Complete)
 }

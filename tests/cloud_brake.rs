@@ -211,6 +211,23 @@ async fn markers_with_newer_versions_are_no_deletes() {
     assert_eq!(compare(&pair).await, NOTHING);
 }
 
+/// While a backfill is under way its own keys are no measure: the share is one of what is there when it is done.
+#[tokio::test]
+async fn a_first_backfill_is_not_measured_by_its_own_keys() {
+    let pair = Setup::on(Server::Ministack, Server::Ministack).build().await;
+    put_all(&pair.source, "deleted", 30).await;
+    delete_all(&pair.source, "deleted", 30).await;
+    put_all(&pair.source, "there", 3).await;
+    run_repl(&pair, &["sync", "--full", "--delete-markers"], PATIENCE).await.expect_code(0);
+    assert_eq!(compare(&pair).await, NOTHING);
+    let told = brake(&pair).await;
+    assert_eq!(
+        [&told["targets"][0]["keys"], &told["targets"][0]["deletes_in_hour"]],
+        [&json!(3), &json!(30)],
+        "{told}"
+    );
+}
+
 /// With rules by tags the newer version must be one that the rule brings: otherwise the marker does delete.
 #[tokio::test]
 async fn a_newer_version_that_stays_behind_does_not_excuse_a_delete() {

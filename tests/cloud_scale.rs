@@ -1,7 +1,14 @@
 //! What issue-size buckets do on SeaweedFS: backfilled through kills, compared for the price of the listings, damaged and
 //! told. Small by default; whole with `REPL_TEST_OBJECTS=100000 REPL_TEST_HISTORIES=300 cargo test --test cloud_scale --
 //! --nocapture`, which prints rates and memory too.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests panic")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::disallowed_methods,
+    reason = "tests panic, and are sized by the environment"
+)]
 
 mod support;
 
@@ -30,7 +37,7 @@ fn size(variable: &str, default: usize) -> usize {
 /// Nine in ten in one flat prefix, the rest in a tree four levels deep.
 fn keys(count: usize) -> Vec<String> {
     let key = |number: usize| {
-        if number % 10 == 0 {
+        if number.is_multiple_of(10) {
             format!("deep/{}/{}/{}/{number}", number % 7, number % 11, number % 13)
         } else {
             format!("flat/object-{number:09}")

@@ -114,7 +114,12 @@ impl Sync {
         match self.purse.dry() {
             Some(why) => self.fail(self.out_of_money(&why)),
             // What an operator releases later is not this sync's any more.
-            None => worker.engine.pay_with(None),
+            None => {
+                worker.engine.pay_with(None);
+                if let Err(fault) = worker.engine.conclude(&self.scope, &self.progress).await {
+                    self.fail(fault.to_string());
+                }
+            }
         }
         let copied = self.copied(&worker.ledger.totals());
         let (objects, bytes) = (copied.operations, copied.bytes);

@@ -5,24 +5,27 @@
 //! listing waits while enough work is pending, and live changes go first (the ledger's order).
 
 pub(super) mod cursor;
+mod listing;
+mod progress;
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::audit::Further;
-use crate::audit::range::{Hole, Item as _, Page, Pages, Piece, Ranges, Span, Versions};
+use crate::audit::range::{Hole, Item as _, Piece, Ranges, Span, Versions};
 use crate::ledger::Admission;
 use crate::model::fault::{Disposition, Fault};
 use crate::model::job::{Change, ChangeKind, Origin};
-use crate::model::object::{Key, Listed, RuleId, VersionEntry, VersionId, Versioning};
+use crate::model::object::{RuleId, VersionEntry, Versioning};
 use crate::plan::route::{self, History, Rule};
-use crate::ports::{ListFrom, ObjectStore, World};
+use crate::ports::World;
 
 use super::brake::Census;
 use super::spending::{self, Affordable, Priced};
 use super::{Phase, Shared};
 use cursor::Cursor;
+use listing::Listing;
+pub use progress::{BadLine, ScanProgress};
 
 /// Listing waits while this many jobs are pending: enough to keep every transfer busy, few enough for a small disk.
 const BACKLOG: u64 = 50_000;
@@ -64,81 +67,6 @@ pub enum DeleteMarkers {
     Brought,
 }
 
-/// How far a scan is: read by whoever shows its progress.
-#[derive(Debug, Default)]
-pub struct ScanProgress {
-    listed: AtomicU64,
-    equal: AtomicU64,
-    unprovable: AtomicU64,
-    bad: Mutex<(u64, Vec<BadLine>)>,
-}
-
-/// A line of a list of objects that could not be understood.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BadLine {
-    /// Of which file.
-    pub file: String,
-    /// Counted from 1.
-    pub line: u64,
-    /// Why: one sentence about the line.
-    pub reason: String,
-}
-
-/// Bad lines that are kept with their reasons; of the others the number.
-const KEPT_BAD_LINES: usize = 100;
-
-impl ScanProgress {
-    /// How many lines of a list could not be understood, and the first of them.
-    #[must_use]
-    pub fn bad_lines(&self) -> (u64, Vec<BadLine>) {
-        self.bad.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    pub(super) fn count_bad_line(&self, bad: BadLine) {
-        let mut all = self.bad.lock().unwrap_or_else(PoisonError::into_inner);
-        all.0 += 1;
-        if all.1.len() < KEPT_BAD_LINES {
-            tracing::warn!(file = bad.file, line = bad.line, reason = bad.reason, "a line of the list is left out");
-            all.1.push(bad);
-        }
-    }
-
-    /// Those of an earlier part of the same list.
-    pub(super) fn recall_bad_lines(&self, count: u64, first: Vec<BadLine>) {
-        *self.bad.lock().unwrap_or_else(PoisonError::into_inner) = (count, first);
-    }
-
-    /// Versions and delete markers listed so far.
-    #[must_use]
-    pub fn listed(&self) -> u64 {
-        self.listed.load(Ordering::Relaxed)
-    }
-
-    /// Objects that the comparison found equal, without a job.
-    #[must_use]
-    pub fn equal(&self) -> u64 {
-        self.equal.load(Ordering::Relaxed)
-    }
-
-    pub(super) fn count(&self) {
-        self.listed.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// Objects of which the comparison could tell neither.
-    #[must_use]
-    pub fn unprovable(&self) -> u64 {
-        self.unprovable.load(Ordering::Relaxed)
-    }
-
-    pub(super) fn count_unprovable(&self) {
-        self.unprovable.fetch_add(1, Ordering::Relaxed);
-    }
-
-    pub(super) fn count_equal(&self) {
-        self.equal.fetch_add(1, Ordering::Relaxed);
-    }
-}
-
 /// How a scan ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scanned {
@@ -156,6 +84,15 @@ impl<W: World> super::Engine<W> {
     /// same scope lists those that are left.
     pub async fn scan(&self, scope: &Scope, progress: &ScanProgress) -> Result<Scanned, Fault> {
         scan(&self.shared, scope, progress).await
+    }
+
+    /// To be called when all work of a scan is done: what it met is at the targets now, and the brake goes by it. Earlier
+    /// the share would be one of keys that are still on their way. A fault of the ledger.
+    pub async fn conclude(&self, scope: &Scope, progress: &ScanProgress) -> Result<(), Fault> {
+        match progress.take_census() {
+            Some(census) => self.shared.take_census(scope, census).await,
+            None => Ok(()),
+        }
     }
 }
 
@@ -198,7 +135,7 @@ async fn scan<W: World>(shared: &Arc<Shared<W>>, scope: &Scope, progress: &ScanP
     let scanned = scan.list(scan.prefixes.iter().map(|(prefix, _)| Span::whole(prefix)).collect()).await?;
     if scanned == Scanned::Complete {
         // A scan that goes on where another was has not met every key.
-        shared.take_census(scope, scan.census.into_inner().unwrap_or_else(PoisonError::into_inner)).await?;
+        progress.keep_census(scan.census.into_inner().unwrap_or_else(PoisonError::into_inner));
     }
     Ok(scanned)
 }
@@ -240,7 +177,7 @@ impl<W: World> Scan<'_, W> {
                 Some(Piece::Hole(prefix, hole)) => failed.add(prefix, hole),
                 Some(Piece::Keys(keys)) => {
                     let listed: usize = keys.iter().map(Versions::count).sum();
-                    self.progress.listed.fetch_add(listed as u64, Ordering::Relaxed);
+                    self.progress.count_listed(listed);
                     if !room(self.shared).await {
                         return Ok(Scanned::Interrupted);
                     }
@@ -347,90 +284,6 @@ fn named(span: &Span) -> String {
     format!("prefix {:?}, {after} {upto}", span.prefix)
 }
 
-/// The source's listing, each page paid for.
-#[derive(Debug)]
-struct Listing<W: World> {
-    shared: Arc<Shared<W>>,
-    prefixes: Arc<[(String, Depth)]>,
-}
-
-impl<W: World> Clone for Listing<W> {
-    fn clone(&self) -> Self {
-        Self { shared: Arc::clone(&self.shared), prefixes: Arc::clone(&self.prefixes) }
-    }
-}
-
-/// Where a page starts.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Place {
-    /// At the first key after this one; at the very first for `None`.
-    Key(Option<Key>),
-    /// Where a listing of current objects goes on.
-    Token(String),
-    /// After this version.
-    Version(Key, VersionId),
-}
-
-impl<W: World> Pages for Listing<W> {
-    type Item = Versions;
-    type From = Place;
-
-    fn start(&self, after: Option<&Key>) -> Place {
-        Place::Key(after.cloned())
-    }
-
-    async fn page(&self, prefix: &str, from: Place) -> Result<Page<Versions, Place>, Fault> {
-        self.shared.budget.request().await;
-        let known = self.prefixes.iter().find(|(known, _)| known == prefix);
-        let page = match known.map_or(Depth::All, |(_, depth)| *depth) {
-            Depth::All => self.versions(prefix, from).await,
-            Depth::Current => self.current(prefix, from).await,
-        };
-        page.inspect_err(|fault| {
-            self.shared.pulse.fault(fault);
-            tracing::warn!(%fault, prefix, "a page of the source could not be listed");
-        })
-    }
-}
-
-impl<W: World> Listing<W> {
-    async fn versions(&self, prefix: &str, from: Place) -> Result<Page<Versions, Place>, Fault> {
-        let after = match from {
-            Place::Key(after) => after.map(|after| (after, VersionId::unnamed())),
-            Place::Version(key, version) => Some((key, version)),
-            Place::Token(_) => None,
-        };
-        let page = self.shared.world.source().list_versions(prefix, after).await?;
-        let next = page.next.map(|(key, version)| Place::Version(key, version));
-        Ok(Page { items: Versions::grouped(page.entries), next, order: page.order })
-    }
-
-    /// Current objects, as the newest versions that they are; which ones, such a listing does not tell.
-    async fn current(&self, prefix: &str, from: Place) -> Result<Page<Versions, Place>, Fault> {
-        let from = match from {
-            Place::Key(after) => after.map_or(ListFrom::Start, ListFrom::After),
-            Place::Token(token) => ListFrom::Token(token),
-            Place::Version(key, _) => ListFrom::After(key),
-        };
-        let page = self.shared.world.source().list_objects(prefix, &from, None).await?;
-        let newest = |listed: Listed| VersionEntry {
-            key: listed.key,
-            version: VersionId::unnamed(),
-            latest: true,
-            modified: listed.modified,
-            object: Some((listed.etag, listed.size)),
-            storage_class: listed.storage_class,
-        };
-        let items = Versions::grouped(page.entries.into_iter().map(newest).collect());
-        let next = page.next.map(|next| match next {
-            ListFrom::Start => Place::Key(None),
-            ListFrom::After(key) => Place::Key(Some(key)),
-            ListFrom::Token(token) => Place::Token(token),
-        });
-        Ok(Page { items, next, order: page.order })
-    }
-}
-
 /// The enabled rules that a scope takes in.
 pub(super) fn in_scope(rules: &[Rule], scope: &Scope) -> Vec<Rule> {
     let asked = |rule: &&Rule| scope.rule.as_ref().is_none_or(|id| *id == rule.id);
@@ -533,6 +386,7 @@ pub(super) fn change(bucket: &str, entry: &VersionEntry) -> Change {
 mod tests {
     use super::*;
     use crate::model::fault::{FaultKind, Side};
+    use crate::model::object::Key;
     use crate::model::object::{ETag, Timestamp};
     use std::collections::BTreeMap;
 

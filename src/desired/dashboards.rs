@@ -182,15 +182,17 @@ fn of_bucket(bucket: &Bucket) -> Vec<Widget> {
         json!([[{"expression": expression, "id": "e1", "label": label}]])
     };
     let requests = |metrics: &[(&str, &str)]| {
-        let line = |(metric, statistic): &(&str, &str)| {
-            json!(["AWS/S3", metric, "BucketName", name, "FilterId", REQUEST_METRICS, {"stat": statistic}])
-        };
+        let line = |(metric, statistic): &(&str, &str)| json!(["AWS/S3", metric, "BucketName", name, "FilterId", REQUEST_METRICS, {"stat": statistic}]);
         Value::Array(metrics.iter().map(line).collect())
     };
     vec![
         chart("bytes by storage class", DAY, searched("StorageType", "BucketSizeBytes", "")),
         chart("objects and versions", DAY, searched("StorageType", "NumberOfObjects", "")),
-        chart("requests", MINUTE, requests(&[("AllRequests", "Sum"), ("BytesUploaded", "Sum"), ("BytesDownloaded", "Sum")])),
+        chart(
+            "requests",
+            MINUTE,
+            requests(&[("AllRequests", "Sum"), ("BytesUploaded", "Sum"), ("BytesDownloaded", "Sum")]),
+        ),
         chart("errors of all clients", MINUTE, requests(&[("4xxErrors", "Sum"), ("5xxErrors", "Sum")])),
     ]
 }

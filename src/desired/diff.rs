@@ -36,7 +36,9 @@ fn compare(path: &str, before: Option<&Value>, after: Option<&Value>, found: &mu
         let at = |list: &[(String, &Value)], name: &str| list.iter().position(|(other, _)| other == name);
         let names = old.iter().chain(new.iter().filter(|(name, _)| at(&old, name).is_none())).map(|(name, _)| name);
         for name in names {
-            let side = |list: &[(String, &'_ Value)]| at(list, name).and_then(|place| list.get(place).map(|(_, v)| (*v).clone()));
+            let side = |list: &[(String, &'_ Value)]| {
+                at(list, name).and_then(|place| list.get(place).map(|(_, v)| (*v).clone()))
+            };
             let (one, other) = (side(&old), side(&new));
             let path = match (path, name.starts_with('[')) {
                 ("", false) => name.clone(),

@@ -246,7 +246,10 @@ fn alarm(settings: &Settings, accounts: &Accounts, alarm: &Alarm) -> Wish {
         Signal::Math { inputs, id, expression, label } => {
             let mut queries: BTreeMap<String, Query> =
                 inputs.iter().map(|(id, series)| (id.clone(), Query::Metric(statistic(series)))).collect();
-            queries.insert((*id).to_owned(), Query::Expression { expression: expression.clone(), label: (*label).to_owned() });
+            queries.insert(
+                (*id).to_owned(),
+                Query::Expression { expression: expression.clone(), label: (*label).to_owned() },
+            );
             Measure::Math(queries)
         }
     };
@@ -272,15 +275,10 @@ fn composite(settings: &Settings, accounts: &Accounts, composite: &Composite) ->
     let alarms = alarms.map(|alarm| Resource::new(Kind::Alarm, Place::Monitoring, &*alarm.name));
     let composites = definitions.composites.iter().filter(|other| children.contains(&other.id));
     let composites = composites.map(|other| Resource::new(Kind::CompositeAlarm, Place::Monitoring, &*other.name));
-    let document = setup::CompositeAlarm {
-        description: composite.description.clone(),
-        rule: composite.rule.to_string(),
-        actions,
-    };
+    let document =
+        setup::CompositeAlarm { description: composite.description.clone(), rule: composite.rule.to_string(), actions };
     let resource = Resource::new(Kind::CompositeAlarm, Place::Monitoring, &*composite.name);
-    Wish::new(resource, Want::Exact(Document::CompositeAlarm(document)))
-        .needs(alarms.chain(composites))
-        .serves(topic)
+    Wish::new(resource, Want::Exact(Document::CompositeAlarm(document))).needs(alarms.chain(composites)).serves(topic)
 }
 
 // Forwarding -----------------------------------------------------------------------------------------------------------
@@ -299,8 +297,7 @@ fn forwarding(settings: &Settings, accounts: &Accounts) -> Vec<Wish> {
     if !is_forwarded(settings) {
         return Vec::new();
     }
-    let (rule, role) =
-        (forwarding_resource(settings, Kind::EventRule), forwarding_resource(settings, Kind::Role));
+    let (rule, role) = (forwarding_resource(settings, Kind::EventRule), forwarding_resource(settings, Kind::Role));
     let name = &rule.name;
     if name.len() > LONGEST_NAME {
         let reason = format!(

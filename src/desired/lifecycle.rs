@@ -53,9 +53,7 @@ pub(super) fn farewells(settings: &Settings) -> Vec<Wish> {
     let gone = || Want::Gone { made_by: Some(settings.prefix.clone()), sid: String::new() };
     settings
         .buckets()
-        .flat_map(|bucket| {
-            [aging(settings, bucket, BTreeMap::new()), Wish::new(tiering(settings, bucket), gone())]
-        })
+        .flat_map(|bucket| [aging(settings, bucket, BTreeMap::new()), Wish::new(tiering(settings, bucket), gone())])
         .collect()
 }
 

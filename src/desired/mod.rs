@@ -30,8 +30,13 @@ use wish::{Judged, Obstacle, Want, Wish, judge};
 
 /// Before another try of what was throttled, or has to wait for what was just made to be seen: SQS says that a policy
 /// may take up to a minute, which seldom happens.
-const PAUSES: [Duration; 5] =
-    [Duration::from_secs(1), Duration::from_secs(2), Duration::from_secs(4), Duration::from_secs(8), Duration::from_secs(16)];
+const PAUSES: [Duration; 5] = [
+    Duration::from_secs(1),
+    Duration::from_secs(2),
+    Duration::from_secs(4),
+    Duration::from_secs(8),
+    Duration::from_secs(16),
+];
 
 /// What a pair of buckets is, and what is wanted for it.
 #[derive(Clone, Debug)]
@@ -198,6 +203,8 @@ pub struct Change {
     pub outcome: Outcome,
     /// What a person should know of it.
     pub notes: Vec<String>,
+    /// How many of the notes were there before anything was done.
+    pub surveyed_notes: usize,
 }
 
 impl Change {
@@ -251,7 +258,8 @@ impl Change {
             },
         };
         let Wish { resource, needs, serves, want: _, notes: _ } = wish;
-        Self { resource, wanted: after, held: before, needs, serves, region, action, outcome, notes }
+        let surveyed_notes = notes.len();
+        Self { resource, wanted: after, held: before, needs, serves, region, action, outcome, notes, surveyed_notes }
     }
 }
 
@@ -424,9 +432,7 @@ async fn one(estate: &impl Estate, change: &Change) -> Result<Vec<String>, Fault
     let (resource, held) = (&change.resource, change.held.as_ref());
     match (&change.wanted, held) {
         (Some(wanted), held) => patiently(may_pass, || estate.write(resource, held, wanted)).await,
-        (None, Some(held)) => {
-            patiently(may_pass, || estate.remove(resource, held)).await.map(|()| Vec::new())
-        }
+        (None, Some(held)) => patiently(may_pass, || estate.remove(resource, held)).await.map(|()| Vec::new()),
         (None, None) => Ok(Vec::new()),
     }
 }

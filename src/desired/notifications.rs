@@ -120,8 +120,7 @@ pub(super) fn wishes(settings: &Settings, accounts: &Accounts, held: &Held) -> V
 pub(super) fn farewells(settings: &Settings, queues: super::Queues) -> Vec<Wish> {
     let Some(queue) = &settings.queue else { return Vec::new() };
     let resource = configuration(settings);
-    let none =
-        NotificationWish { configurations: BTreeMap::new(), optional: Vec::new(), id: resource.id().to_owned() };
+    let none = NotificationWish { configurations: BTreeMap::new(), optional: Vec::new(), id: resource.id().to_owned() };
     let made_by = match queues {
         super::Queues::Stay => None,
         super::Queues::Go => Some(settings.prefix.clone()),
@@ -201,10 +200,8 @@ pub(super) fn clash<'o>(
     others.iter().find_map(|(id, there)| {
         let same_keys = nested(&there.prefix, &wanted.prefix) && ends_alike(&there.suffix, &wanted.suffix);
         let group = |event: &str| event.trim_end_matches('*').to_owned();
-        let shared = there
-            .events
-            .iter()
-            .find(|heard| wanted.events.iter().any(|event| nested(&group(heard), &group(event))));
+        let shared =
+            there.events.iter().find(|heard| wanted.events.iter().any(|event| nested(&group(heard), &group(event))));
         let shared = shared.filter(|_| same_keys)?;
         Some((id.as_str(), format!("sends {shared} to {}", there.destination)))
     })

@@ -356,7 +356,8 @@ fn notifications(wish: &NotificationWish, held: Option<&Document>) -> Judged {
 /// `id`, or `id` with a number behind it.
 fn is_numbered(text: &str, id: &str) -> bool {
     text.strip_prefix(id).is_some_and(|rest| {
-        rest.is_empty() || rest.strip_prefix('-').is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()))
+        rest.is_empty()
+            || rest.strip_prefix('-').is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()))
     })
 }
 
@@ -367,8 +368,8 @@ fn hears(heard: &str, event: &str) -> bool {
 
 fn is_enough(there: &Notification, wanted: &Notification, optional: &[String]) -> bool {
     let events: BTreeSet<&String> = there.events.iter().filter(|event| !optional.contains(event)).collect();
-    let same = (&there.destination, &there.prefix, &there.suffix)
-        == (&wanted.destination, &wanted.prefix, &wanted.suffix);
+    let same =
+        (&there.destination, &there.prefix, &there.suffix) == (&wanted.destination, &wanted.prefix, &wanted.suffix);
     same && events == wanted.events.iter().collect()
 }
 

@@ -6,9 +6,9 @@ use std::time::Duration;
 use aws_config::SdkConfig;
 use aws_sdk_s3::Client;
 use aws_sdk_s3::types::{
-    AbortIncompleteMultipartUpload, BucketLifecycleConfiguration, BucketVersioningStatus, Event,
-    ExpirationStatus, FilterRule, FilterRuleName, IntelligentTieringAccessTier, IntelligentTieringConfiguration, IntelligentTieringStatus,
-    LifecycleExpiration, LifecycleRule as S3Rule, LifecycleRuleFilter, MetricsConfiguration,
+    AbortIncompleteMultipartUpload, BucketLifecycleConfiguration, BucketVersioningStatus, Event, ExpirationStatus,
+    FilterRule, FilterRuleName, IntelligentTieringAccessTier, IntelligentTieringConfiguration,
+    IntelligentTieringStatus, LifecycleExpiration, LifecycleRule as S3Rule, LifecycleRuleFilter, MetricsConfiguration,
     NoncurrentVersionExpiration, NotificationConfiguration, NotificationConfigurationFilter, QueueConfiguration,
     S3KeyFilter, Tiering as S3Tiering, Transition, TransitionStorageClass,
 };
@@ -220,9 +220,10 @@ impl BucketSettings {
             (None, None, None) => String::new(),
             _ => format!("{filter:?}"),
         });
-        let tiers = found.tierings().iter().map(|step| {
-            (step.access_tier().as_str().to_owned(), u32::try_from(step.days()).unwrap_or_default())
-        });
+        let tiers = found
+            .tierings()
+            .iter()
+            .map(|step| (step.access_tier().as_str().to_owned(), u32::try_from(step.days()).unwrap_or_default()));
         Ok(Held::Present(Document::IntelligentTiering(Tiering {
             enabled: *found.status() == IntelligentTieringStatus::Enabled,
             filter: filter.unwrap_or_default(),
@@ -232,13 +233,15 @@ impl BucketSettings {
 
     pub(super) async fn put_tiering(&self, bucket: &str, id: &str, wanted: &Tiering) -> Result<(), Fault> {
         let site = self.site("write the Intelligent-Tiering configuration");
-        let unwritable = |error: aws_smithy_types::error::operation::BuildError| {
-            site.fault(FaultKind::Refused, error.to_string())
-        };
+        let unwritable =
+            |error: aws_smithy_types::error::operation::BuildError| site.fault(FaultKind::Refused, error.to_string());
         let mut configuration =
             IntelligentTieringConfiguration::builder().id(id).status(IntelligentTieringStatus::Enabled);
         for (tier, days) in &wanted.tiers {
-            let step = S3Tiering::builder().access_tier(IntelligentTieringAccessTier::from(tier.as_str())).days(whole(*days)).build();
+            let step = S3Tiering::builder()
+                .access_tier(IntelligentTieringAccessTier::from(tier.as_str()))
+                .days(whole(*days))
+                .build();
             configuration = configuration.tierings(step.map_err(unwritable)?);
         }
         let request = self
@@ -302,7 +305,8 @@ fn missing(fault: Fault, what: &str) -> Result<Held, Fault> {
     let says_so = fault.status == Some(501)
         || fault.code.as_deref().is_some_and(|code| ["NotImplemented", "MethodNotAllowed"].contains(&code));
     // Or it takes the question for another one and answers that.
-    let answers_another = fault.status.is_some_and(|status| (200..300).contains(&status)) && fault.detail.contains("root");
+    let answers_another =
+        fault.status.is_some_and(|status| (200..300).contains(&status)) && fault.detail.contains("root");
     if says_so {
         return Ok(Held::Unsupported(format!("the store has no {what}: it answers {}", fault.detail)));
     }
@@ -366,13 +370,20 @@ fn days(days: Option<i32>) -> Option<u32> {
 fn read_rule(rule: &S3Rule) -> LifecycleRule {
     let filter = rule.filter();
     let mut further = Vec::new();
-    let mut seen = |name: &str, there: bool| if there { further.push(name.to_owned()) };
-    seen("filter by tag or size", filter.is_some_and(|filter| {
-        filter.tag().is_some()
-            || filter.and().is_some()
-            || filter.object_size_greater_than().is_some()
-            || filter.object_size_less_than().is_some()
-    }));
+    let mut seen = |name: &str, there: bool| {
+        if there {
+            further.push(name.to_owned())
+        }
+    };
+    seen(
+        "filter by tag or size",
+        filter.is_some_and(|filter| {
+            filter.tag().is_some()
+                || filter.and().is_some()
+                || filter.object_size_greater_than().is_some()
+                || filter.object_size_less_than().is_some()
+        }),
+    );
     seen("transitions of noncurrent versions", !rule.noncurrent_version_transitions().is_empty());
     let newer = rule.noncurrent_version_expiration().and_then(NoncurrentVersionExpiration::newer_noncurrent_versions);
     seen("newer noncurrent versions kept", newer.is_some());

@@ -77,9 +77,8 @@ impl Forwarding {
 
     pub(super) async fn write_rule(&self, name: &str, wanted: &EventRule, is_new: bool) -> Result<(), Fault> {
         let site = self.site("write the event rule");
-        let unwritable = |error: aws_smithy_types::error::operation::BuildError| {
-            site.fault(FaultKind::Refused, error.to_string())
-        };
+        let unwritable =
+            |error: aws_smithy_types::error::operation::BuildError| site.fault(FaultKind::Refused, error.to_string());
         let tag = Tag::builder().key(MADE_BY).value(&self.prefix).build().map_err(unwritable)?;
         let request = self
             .events

@@ -171,9 +171,7 @@ impl Estate for Accounts {
         let (bucket, id) = (bucket_of(resource), resource.id());
         match (after, before) {
             (Document::Queue(after), Some(Document::Queue(before))) => self.queues()?.change(name, before, after).await,
-            (Document::Queue(after), _) => {
-                self.queues()?.create(name, after, &self.account(place).await?).await
-            }
+            (Document::Queue(after), _) => self.queues()?.create(name, after, &self.account(place).await?).await,
             (Document::Notification(after), before) => {
                 let before = match before {
                     Some(Document::Notification(before)) => Some(before),

@@ -48,7 +48,8 @@ impl Queues {
         let name = parts.next().unwrap_or_default();
         let named = parts.next().filter(|part| part.len() == 12 && part.bytes().all(|byte| byte.is_ascii_digit()));
         if let Some(other) = named.filter(|named| *named != account) {
-            let detail = format!("{url} is of account {other}, but the credentials are of {account}: use that account's");
+            let detail =
+                format!("{url} is of account {other}, but the credentials are of {account}: use that account's");
             return Err(site.fault(FaultKind::Refused, detail));
         }
         let mut attributes = changed(&Queue::default(), wanted);
@@ -78,9 +79,7 @@ fn changed(before: &Queue, after: &Queue) -> Attributes {
     if before.encryption != after.encryption {
         match &after.encryption {
             QueueEncryption::Key(key) => attributes.insert(QueueAttributeName::KmsMasterKeyId, key.clone()),
-            QueueEncryption::Managed => {
-                attributes.insert(QueueAttributeName::SqsManagedSseEnabled, "true".to_owned())
-            }
+            QueueEncryption::Managed => attributes.insert(QueueAttributeName::SqsManagedSseEnabled, "true".to_owned()),
             QueueEncryption::None => attributes.insert(QueueAttributeName::SqsManagedSseEnabled, "false".to_owned()),
         };
     }

@@ -294,12 +294,26 @@ pub async fn survey(
             Ok(held) => judge(&wish, &held),
             Err(fault) => Judged::failed(fault.to_string()),
         };
+        let judged = if matches!(wish.want, Want::Gone { .. }) { staying(judged, &wish, &changes) } else { judged };
         let region = settings.region(&wish.resource.place).to_owned();
         let change = Change::of(wish, judged, region);
         tell(&change);
         changes.push(change);
     }
     changes
+}
+
+/// What something that stays needs, stays: a queue that is not empty keeps its dead-letter queue.
+fn staying(judged: Judged, wish: &Wish, before: &[Change]) -> Judged {
+    let stays = before.iter().find(|change| wish.needs.contains(&change.resource) && change.wanted.is_some());
+    match stays {
+        Some(other) if judged.before.is_some() && judged.after.is_none() => {
+            let after = judged.before.clone();
+            let notes = vec![format!("it stays, since {} {} does", other.kind(), other.name())];
+            Judged { after, notes, ..judged }
+        }
+        Some(_) | None => judged,
+    }
 }
 
 async fn wishes(estate: &impl Estate, settings: &Settings, parts: &BTreeSet<Part>, goal: Goal) -> Vec<Wish> {

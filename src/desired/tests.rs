@@ -303,7 +303,7 @@ async fn a_second_time_there_is_nothing_to_do_and_taken_back_nothing_is_left() {
         assert!(first.iter().filter(|change| change.outcome == Outcome::Applied).count() > 20);
         let second = survey_of(&estate, &settings, Goal::There).await;
         assert_eq!(outcomes(&second), BTreeSet::from(["equal"]), "{second:#?}");
-        for (resource, _) in &before {
+        for resource in before.keys() {
             assert!(estate.world().contains_key(resource), "{resource:?}");
         }
         let last = applied(&estate, &settings, Goal::Gone(queues)).await;

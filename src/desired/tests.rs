@@ -175,7 +175,7 @@ fn dr() -> Place {
 }
 
 /// A pair from us-east-1 to eu-west-2 under a prefix, with a bucket and a queue of its own and one target for all.
-fn settings(prefix: &str) -> Settings {
+pub(super) fn settings(prefix: &str) -> Settings {
     let bucket = |place, name: &str, region: &str| Bucket {
         place,
         bucket: name.to_owned(),
@@ -386,6 +386,16 @@ async fn what_cannot_be_read_is_failed_and_the_rest_goes_on() {
     assert_eq!(named(&changes, "queue", "repl-events").outcome, Outcome::Applied);
     let escalated = estate.written.lock().unwrap().iter().filter(|call| call.contains("alarm")).count();
     assert_eq!(escalated, 0, "no alarm of an unknown account");
+}
+
+/// A queue that cannot be read gets no dead-letter queue made for it.
+#[tokio::test]
+async fn a_queue_that_cannot_be_read_is_left_alone() {
+    let estate = Memory::default().failing("read queue", 9, FaultKind::Denied);
+    let changes = applied(&estate, &settings("repl"), Goal::There).await;
+    assert!(matches!(named(&changes, "notification", "repl-src/repl-repl-events").outcome, Outcome::Failed(_)));
+    let queues = estate.world().into_keys().filter(|resource| resource.kind == Kind::Queue).count();
+    assert_eq!(queues, 0);
 }
 
 #[tokio::test(start_paused = true)]

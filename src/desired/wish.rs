@@ -22,7 +22,7 @@ pub(super) struct Wish {
     pub(super) needs: Vec<Resource>,
     /// What it is of little use without; where that failed, this is said.
     pub(super) serves: Vec<Resource>,
-    /// What is to be said whatever is there.
+    /// What is to be said with a change.
     pub(super) notes: Vec<String>,
 }
 
@@ -138,7 +138,10 @@ pub(super) fn judge(wish: &Wish, held: &Held) -> Judged {
         Held::Absent => compared(&wish.want, None),
         Held::Present(document) => compared(&wish.want, Some(document)),
     };
-    judged.notes.extend(wish.notes.iter().cloned());
+    // What goes with a change is not repeated for what is already so.
+    if judged.before != judged.after {
+        judged.notes.extend(wish.notes.iter().cloned());
+    }
     judged
 }
 

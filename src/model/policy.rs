@@ -69,7 +69,7 @@ fn canonical(value: &Value) -> Value {
         }
         Value::Object(fields) => {
             let mut fields: Vec<(String, Value)> =
-                fields.iter().map(|(name, value)| (name.clone(), canonical(value))).collect();
+                fields.iter().map(|(name, value)| (name.clone(), canonical(&cased(name, value)))).collect();
             fields.sort_by(|one, other| one.0.cmp(&other.0));
             Value::Object(fields.into_iter().collect())
         }
@@ -77,6 +77,15 @@ fn canonical(value: &Value) -> Value {
         Value::Bool(flag) => Value::String(flag.to_string()),
         Value::Number(number) => Value::String(number.to_string()),
         Value::Null | Value::String(_) => value.clone(),
+    }
+}
+
+/// Actions are the same in upper and lower case, and services return them as they like.
+fn cased(name: &str, value: &Value) -> Value {
+    match (name, value) {
+        ("Action" | "NotAction", Value::String(action)) => Value::String(action.to_ascii_lowercase()),
+        ("Action" | "NotAction", Value::Array(list)) => list.iter().map(|action| cased(name, action)).collect(),
+        (_, value) => value.clone(),
     }
 }
 
@@ -108,7 +117,7 @@ mod tests {
     #[test]
     fn another_spelling_is_left_as_it_is() {
         let mut spelt = ours("a");
-        spelt["Action"] = json!(["sqs:SendMessage"]);
+        spelt["Action"] = json!(["SQS:SendMessage"]);
         spelt["Principal"] = json!({"Service": ["s3.amazonaws.com"]});
         let policy = json!({"Statement": [spelt]});
         assert_eq!(with_statement(&policy, &ours("a")), policy);

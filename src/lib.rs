@@ -6,7 +6,7 @@
 //! main ─▶ cli ─▶ config                          floor 7–5   people, files, signals
 //! engine              desired                    floor 4      the moving parts │ what AWS is to be like
 //! audit   watch   aws                            floor 3      comparison, receipts │ what is measured │ adapters
-//! ledger  plan  ports                            floor 2      durable truth │ pure decisions │ what we ask of the world
+//! ledger  plan  ports  meter                     floor 2      truth on disk │ pure decisions │ what we ask │ what is used
 //! model                                          floor 1      words and laws of the domain
 //! ```
 //!
@@ -29,13 +29,13 @@
 //!
 //! P1 nothing acknowledged is lost · P2 once in effect · P3 order · P4 the bucket is the truth · P5 verified before
 //! done · P6 everything comes along · P7 right key · P8 unknown is said · P9 failures park, they do not block ·
-//! P10 bounded · P12 bad input is answered. Tests name the promise that they try to break.
+//! P10 bounded · P11 no mass delete by accident · P12 bad input is answered. Tests name the promise that they try to break.
 //!
 //! # Glossary
 //!
 //! *Change*: what an event tells. *Job*: one change for one target. *Claim*: the right to work on a job. *Lane*: the
 //! exclusive right to one target key. *Stamp*: provenance in a replica's user metadata. *Parked*: waiting for its cause
-//! to be mended. *Quarantine*: messages that cannot be understood. *Settled*: done, one way or another.
+//! to be mended. *Held*: a delete that waits for an operator to release the brake. *Quarantine*: messages that cannot be understood. *Settled*: done, one way or another.
 
 pub mod audit;
 pub mod aws;
@@ -44,6 +44,7 @@ pub mod config;
 pub mod desired;
 pub mod engine;
 pub mod ledger;
+pub mod meter;
 pub mod model;
 pub mod plan;
 pub mod ports;

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use repl::cli::{self, Args};
+use repl::cli::{self, Args, Stderr};
 use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
@@ -11,7 +11,8 @@ fn main() -> ExitCode {
     let filter = format!("warn,repl={}", args.log_level());
     tracing_subscriber::fmt()
         .with_env_filter(EnvFilter::try_from_env("REPL_LOG").unwrap_or_else(|_| EnvFilter::new(filter)))
-        .with_writer(std::io::stderr)
+        .with_writer(|| Stderr)
+        .log_internal_errors(false)
         .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
         .init();
     cli::main(&args)

@@ -21,7 +21,7 @@ use futures_core::Stream;
 use repl::aws::kms::Kms;
 use repl::aws::s3::S3Bucket;
 use repl::aws::sqs::SqsQueue;
-use repl::aws::{Clients, Endpoint};
+use repl::aws::{Clients, Endpoint, HotPath};
 use repl::model::digest::{Algorithm, Checksum, ChecksumType};
 use repl::model::fault::{Fault, FaultKind, Side};
 use repl::model::job::ChangeKind;
@@ -56,13 +56,14 @@ struct World {
 }
 
 impl World {
-    async fn new(server: Server) -> Self {
+    async fn new(server: Server, client: HotPath) -> Self {
         let access = match server {
             Server::Ministack => support::servers::Server::Ministack.access(),
             Server::Weed => support::servers::Server::Seaweedfs.access(),
         };
         let url = Some(access.endpoint.clone());
-        let endpoint = Endpoint { endpoint: url, path_style: true, ..Endpoint::in_region("us-east-1", Side::Source) };
+        let endpoint =
+            Endpoint { endpoint: url, path_style: true, client, ..Endpoint::in_region("us-east-1", Side::Source) };
         let keys = Credentials::new(&access.access_key_id, &access.secret_access_key, None, None, "test");
         let config = Clients::new().sdk_config(&endpoint).await.unwrap().into_builder();
         let config = config.credentials_provider(SharedCredentialsProvider::new(keys)).build();
@@ -83,8 +84,15 @@ impl World {
     }
 }
 
-async fn both() -> [World; 2] {
-    [World::new(Server::Ministack).await, World::new(Server::Weed).await]
+/// Both servers by both clients.
+async fn all_ways() -> Vec<World> {
+    let mut worlds = Vec::new();
+    for client in [HotPath::Lean, HotPath::Sdk] {
+        for server in [Server::Ministack, Server::Weed] {
+            worlds.push(World::new(server, client).await);
+        }
+    }
+    worlds
 }
 
 fn object(key: &str) -> NewObject {
@@ -168,7 +176,7 @@ fn piped(pieces: Vec<Result<Bytes, Fault>>, length: u64) -> Payload {
 
 #[tokio::test]
 async fn odd_keys_survive_every_call() {
-    for world in both().await {
+    for world in all_ways().await {
         let bucket = world.bucket(true).await;
         for key in ODD {
             let written = put(&bucket, key, key).await;
@@ -193,7 +201,7 @@ async fn odd_keys_survive_every_call() {
 
 #[tokio::test]
 async fn everything_attached_to_an_object_comes_back() {
-    for world in both().await {
+    for world in all_ways().await {
         let bucket = world.bucket(true).await;
         let mut new = object("attributes");
         new.attributes = Attributes {
@@ -232,7 +240,7 @@ async fn everything_attached_to_an_object_comes_back() {
 
 #[tokio::test]
 async fn metadata_of_raw_utf8_is_signed_and_survives() {
-    for world in both().await {
+    for world in all_ways().await {
         let bucket = world.bucket(false).await;
         let mut new = object("raw");
         new.attributes.metadata.insert("raw".to_owned(), "grüße 日本".to_owned());
@@ -243,7 +251,7 @@ async fn metadata_of_raw_utf8_is_signed_and_survives() {
 
 #[tokio::test]
 async fn conditions_are_kept() {
-    for world in both().await {
+    for world in all_ways().await {
         let bucket = world.bucket(true).await;
         let key = Key::new("once");
         let first = bucket.put(&object("once"), whole("1"), None, &Condition::Absent).await.unwrap();
@@ -265,7 +273,7 @@ async fn conditions_are_kept() {
 
 #[tokio::test]
 async fn versions_and_markers_are_listed_in_order_within_one_second() {
-    for world in both().await {
+    for world in all_ways().await {
         let bucket = world.bucket(true).await;
         assert_eq!(bucket.versioning().await.unwrap(), Versioning::Enabled);
         let key = Key::new("k +1");
@@ -306,7 +314,7 @@ async fn versions_and_markers_are_listed_in_order_within_one_second() {
 
 #[tokio::test]
 async fn the_null_version_of_a_bucket_without_versions_can_be_read() {
-    for world in both().await {
+    for world in all_ways().await {
         let bucket = world.bucket(false).await;
         assert_eq!(put(&bucket, "k", "v").await.version.filter(|id| !id.is_null()), None);
         let (head, bytes) = read(&bucket, "k", all(Pick::Version(VersionId::null()))).await;
@@ -320,7 +328,7 @@ async fn the_null_version_of_a_bucket_without_versions_can_be_read() {
 
 #[tokio::test]
 async fn a_range_is_exact_even_where_the_server_ignores_it() {
-    for world in both().await {
+    for world in all_ways().await {
         let bucket = world.bucket(true).await;
         let text: String = (0..5000).map(|n| char::from(b'a' + u8::try_from(n % 26).unwrap())).collect();
         let version = put(&bucket, "range", &text).await.version.unwrap();
@@ -338,7 +346,7 @@ async fn a_range_is_exact_even_where_the_server_ignores_it() {
 
 #[tokio::test]
 async fn a_wrong_checksum_is_refused_and_a_right_one_kept() {
-    for world in both().await {
+    for world in all_ways().await {
         let bucket = world.bucket(true).await;
         for algorithm in ALGORITHMS {
             let key = format!("sum-{}", algorithm.name());
@@ -356,7 +364,7 @@ async fn a_wrong_checksum_is_refused_and_a_right_one_kept() {
 
 #[tokio::test]
 async fn a_piped_body_arrives_whole_or_not_at_all() {
-    for world in both().await {
+    for world in all_ways().await {
         let bucket = world.bucket(true).await;
         let piece = Bytes::from(vec![7_u8; 256 * 1024]);
         let broken = || Err(Fault::new(FaultKind::Corrupt, Side::Source, "read object", "planted"));
@@ -418,7 +426,7 @@ async fn multipart(
 
 #[tokio::test]
 async fn multipart_keeps_attributes_parts_and_checksums() {
-    for world in both().await {
+    for world in all_ways().await {
         let bucket = world.bucket(true).await;
         let parts = [Bytes::from(vec![1_u8; 6 << 20]), Bytes::from(vec![2_u8; 5 << 20]), Bytes::from(vec![3_u8; 17])];
         let whole: Vec<u8> = parts.concat();
@@ -467,7 +475,7 @@ async fn multipart_keeps_attributes_parts_and_checksums() {
 
 #[tokio::test]
 async fn an_unknown_upload_is_gone_and_may_be_aborted() {
-    for world in both().await {
+    for world in all_ways().await {
         let bucket = world.bucket(true).await;
         let new = object("upload");
         let open = bucket.create_upload(&new, None).await.unwrap();
@@ -489,7 +497,7 @@ async fn an_unknown_upload_is_gone_and_may_be_aborted() {
 
 #[tokio::test]
 async fn server_side_copies_take_odd_keys_and_everything_resent() {
-    for world in both().await {
+    for world in all_ways().await {
         let source = world.bucket(true).await;
         let target = world.bucket(true).await;
         for key in ODD {
@@ -534,7 +542,7 @@ async fn server_side_copies_take_odd_keys_and_everything_resent() {
 
 #[tokio::test]
 async fn lock_and_acl_can_be_set() {
-    let world = World::new(Server::Ministack).await;
+    let world = World::new(Server::Ministack, HotPath::Lean).await;
     let name = format!("locked-{}", std::process::id());
     world.raw.create_bucket().bucket(&name).object_lock_enabled_for_bucket(true).send().await.unwrap();
     let bucket = S3Bucket::new(&world.config, &world.endpoint, name);
@@ -558,7 +566,7 @@ async fn lock_and_acl_can_be_set() {
 
 #[tokio::test]
 async fn refusals_are_named() {
-    for world in both().await {
+    for world in all_ways().await {
         let nowhere = S3Bucket::new(&world.config, &world.endpoint, format!("nowhere-{}", std::process::id()));
         let fault = nowhere.get(&Key::new("k"), all(Pick::Current)).await.unwrap_err();
         assert_eq!(fault.kind, FaultKind::Refused, "{fault}");
@@ -582,7 +590,7 @@ async fn refusals_are_named() {
 
 #[tokio::test]
 async fn kms_sealing_is_told_back_and_keys_can_be_proved() {
-    let world = World::new(Server::Ministack).await;
+    let world = World::new(Server::Ministack, HotPath::Lean).await;
     let raw = aws_sdk_kms::Client::new(&world.config);
     let key = raw.create_key().send().await.unwrap().key_metadata.unwrap();
     let arn = key.arn.unwrap();
@@ -613,7 +621,7 @@ async fn kms_sealing_is_told_back_and_keys_can_be_proved() {
 #[tokio::test]
 async fn a_real_event_comes_through_the_queue() {
     use aws_sdk_s3::types::{NotificationConfiguration, QueueConfiguration};
-    let world = World::new(Server::Ministack).await;
+    let world = World::new(Server::Ministack, HotPath::Lean).await;
     let bucket = world.bucket(true).await;
     let raw = aws_sdk_sqs::Client::new(&world.config);
     let name = format!("events-{}", std::process::id());
@@ -697,7 +705,7 @@ fn a_role_is_assumed_before_the_first_request() {
 #[tokio::test]
 #[ignore = "run by the test above, with keys in the environment"]
 async fn role_from_environment() {
-    let world = World::new(Server::Ministack).await;
+    let world = World::new(Server::Ministack, HotPath::Lean).await;
     let as_role = Endpoint {
         role_arn: Some("arn:aws:iam::000000000000:role/replicator".to_owned()),
         external_id: Some("agreed".to_owned()),

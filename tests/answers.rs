@@ -9,7 +9,7 @@ use aws_credential_types::provider::error::CredentialsError;
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider, future};
 use bytes::Bytes;
 use repl::aws::s3::S3Bucket;
-use repl::aws::{Clients, Endpoint};
+use repl::aws::{Clients, Endpoint, HotPath};
 use repl::model::digest::{Algorithm, ChecksumType};
 use repl::model::fault::{Fault, FaultKind, Side};
 use repl::model::object::{Attributes, ETag, Found, Key, KeyOrder, Tags, VersionId};
@@ -23,6 +23,34 @@ use tokio::task::JoinSet;
 
 const HEADERS: &str = "Last-Modified: Sat, 21 Nov 2026 12:30:29 GMT\r\nETag: \"e\"\r\n";
 
+/// Each of these tests once by each client.
+macro_rules! by_each_client {
+    ($($test:ident)*) => {
+        mod lean {
+            $(#[tokio::test] async fn $test() { super::$test(super::HotPath::Lean).await })*
+        }
+        mod sdk {
+            $(#[tokio::test] async fn $test() { super::$test(super::HotPath::Sdk).await })*
+        }
+    };
+}
+
+by_each_client! {
+    an_answered_request_is_never_repeated
+    an_unanswered_look_is_repeated_once_an_unanswered_write_never
+    an_error_inside_a_200_is_an_error
+    a_copy_of_another_version_is_corrupt
+    a_refused_head_asks_a_get_for_the_reason
+    delete_markers_are_told_from_nothing
+    a_store_that_loses_ranges_is_asked_another_way
+    a_body_cut_short_is_a_fault
+    conditions_that_do_not_hold_are_raced
+    a_put_says_its_length_and_is_not_chunked
+    missing_credentials_are_named_as_such
+    a_page_of_objects_is_read_whole
+    a_page_of_objects_that_breaks_off_is_no_short_page
+}
+
 /// A server that gives its answers in order, one per connection; an empty one hangs up without a word.
 struct Scripted {
     bucket: S3Bucket,
@@ -31,7 +59,7 @@ struct Scripted {
 }
 
 impl Scripted {
-    async fn new(answers: &[String]) -> Self {
+    async fn new(client: HotPath, answers: &[String]) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let asked = Arc::new(Mutex::new(Vec::new()));
@@ -46,8 +74,12 @@ impl Scripted {
                 stream.shutdown().await.ok();
             }
         });
-        let endpoint =
-            Endpoint { endpoint: Some(url), path_style: true, ..Endpoint::in_region("us-east-1", Side::Target) };
+        let endpoint = Endpoint {
+            endpoint: Some(url),
+            path_style: true,
+            client,
+            ..Endpoint::in_region("us-east-1", Side::Target)
+        };
         let config = Clients::new().sdk_config(&endpoint).await.unwrap();
         let keys = Credentials::new("id", "secret", None, None, "scripted");
         let config = config.to_builder().credentials_provider(SharedCredentialsProvider::new(keys)).build();
@@ -117,16 +149,15 @@ fn current() -> Read {
     Read { pick: Pick::Current, range: None, if_match: None }
 }
 
-async fn put_fault(answers: &[String]) -> (Fault, usize) {
-    let server = Scripted::new(answers).await;
+async fn put_fault(client: HotPath, answers: &[String]) -> (Fault, usize) {
+    let server = Scripted::new(client, answers).await;
     let fault = server.bucket.put(&object(), whole(), None, &Condition::Any).await.unwrap_err();
     (fault, server.asked().len())
 }
 
-#[tokio::test]
-async fn an_answered_request_is_never_repeated() {
+async fn an_answered_request_is_never_repeated(client: HotPath) {
     let busy = error("503 Slow Down", "SlowDown", "Please reduce your request rate.");
-    let server = Scripted::new(&[busy.clone(), busy.clone()]).await;
+    let server = Scripted::new(client, &[busy.clone(), busy.clone()]).await;
     let fault = tokio::time::timeout(Duration::from_secs(5), server.bucket.get(&Key::new("k"), current()))
         .await
         .unwrap()
@@ -134,46 +165,43 @@ async fn an_answered_request_is_never_repeated() {
     assert_eq!((fault.kind, fault.status, fault.code.as_deref()), (FaultKind::Throttled, Some(503), Some("SlowDown")));
     assert_eq!(fault.to_string(), "could not read object at the target: SlowDown: Please reduce your request rate.");
     assert_eq!(server.asked().len(), 1);
-    assert_eq!(put_fault(&[busy.clone(), busy]).await.1, 1);
+    assert_eq!(put_fault(client, &[busy.clone(), busy]).await.1, 1);
 }
 
-#[tokio::test]
-async fn an_unanswered_look_is_repeated_once_an_unanswered_write_never() {
+async fn an_unanswered_look_is_repeated_once_an_unanswered_write_never(client: HotPath) {
     let found = answer("200 OK", HEADERS, "");
-    let server = Scripted::new(&[String::new(), found]).await;
+    let server = Scripted::new(client, &[String::new(), found]).await;
     let got = server.bucket.get(&Key::new("k"), current()).await.unwrap();
     assert!(matches!(got, Fetched::Object(_)));
     assert_eq!(server.asked().len(), 2);
 
-    let (fault, asked) = put_fault(&[String::new(), answer("200 OK", "ETag: \"e\"\r\n", "")]).await;
+    let (fault, asked) = put_fault(client, &[String::new(), answer("200 OK", "ETag: \"e\"\r\n", "")]).await;
     assert_eq!((fault.kind, fault.status, asked), (FaultKind::Transient, None, 1));
-    let server = Scripted::new(&[String::new(), answer("204 No Content", "", "")]).await;
+    let server = Scripted::new(client, &[String::new(), answer("204 No Content", "", "")]).await;
     let fault = server.bucket.delete(&Key::new("k"), &Condition::Any).await.unwrap_err();
     assert_eq!((fault.kind, server.asked().len()), (FaultKind::Transient, 1));
 }
 
-#[tokio::test]
-async fn an_error_inside_a_200_is_an_error() {
+async fn an_error_inside_a_200_is_an_error(client: HotPath) {
     let late = error("200 OK", "InternalError", "We encountered an internal error.");
-    let server = Scripted::new(std::slice::from_ref(&late)).await;
+    let server = Scripted::new(client, std::slice::from_ref(&late)).await;
     let fault = server.bucket.copy(&object(), &source(), None, &Condition::Any).await.unwrap_err();
     assert_eq!((fault.kind, fault.code.as_deref()), (FaultKind::Transient, Some("InternalError")));
     let upload = UploadRef { key: &Key::new("k"), id: "u" };
-    let server = Scripted::new(&[error("200 OK", "SlowDown", "Slow.")]).await;
+    let server = Scripted::new(client, &[error("200 OK", "SlowDown", "Slow.")]).await;
     let fault = server.bucket.copy_part(upload, 1, &source(), Some((0, 9))).await.unwrap_err();
     assert_eq!(fault.kind, FaultKind::Throttled);
-    let server = Scripted::new(&[late]).await;
+    let server = Scripted::new(client, &[late]).await;
     let part = Part { number: 1, etag: ETag::new("e"), size: 1, checksum: None };
     let completion = Completion { parts: vec![part], size: 1, checksum: None, sent: None, condition: Condition::Any };
     let fault = server.bucket.complete_upload(upload, &completion).await.unwrap_err();
     assert_eq!(fault.kind, FaultKind::Transient);
 }
 
-#[tokio::test]
-async fn a_copy_of_another_version_is_corrupt() {
+async fn a_copy_of_another_version_is_corrupt(client: HotPath) {
     let body = "<CopyObjectResult><ETag>\"n\"</ETag><ChecksumSHA256>sum=</ChecksumSHA256></CopyObjectResult>";
     let of = |version: &str| answer("200 OK", &format!("x-amz-copy-source-version-id: {version}\r\n"), body);
-    let server = Scripted::new(&[of("v1")]).await;
+    let server = Scripted::new(client, &[of("v1")]).await;
     let written = server.bucket.copy(&object(), &source(), None, &Condition::Any).await.unwrap();
     assert_eq!((written.etag.as_str(), written.checksum.unwrap().value.as_str()), ("n", "sum="));
     let asked = server.asked().remove(0);
@@ -186,13 +214,12 @@ async fn a_copy_of_another_version_is_corrupt() {
     ] {
         assert!(asked.contains(header), "{asked}");
     }
-    let server = Scripted::new(&[of("v2")]).await;
+    let server = Scripted::new(client, &[of("v2")]).await;
     let fault = server.bucket.copy(&object(), &source(), None, &Condition::Any).await.unwrap_err();
     assert_eq!(fault.kind, FaultKind::Corrupt);
 }
 
-#[tokio::test]
-async fn a_refused_head_asks_a_get_for_the_reason() {
+async fn a_refused_head_asks_a_get_for_the_reason(client: HotPath) {
     for (bare, told, kind) in [
         (
             "400 Bad Request",
@@ -212,18 +239,17 @@ async fn a_refused_head_asks_a_get_for_the_reason() {
         ("400 Bad Request", ("400 Bad Request", "KMS.DisabledException", "arn is disabled."), FaultKind::KeyUnusable),
     ] {
         let head = format!("HTTP/1.1 {bare}\r\nConnection: close\r\n\r\n");
-        let server = Scripted::new(&[head, error(told.0, told.1, told.2)]).await;
+        let server = Scripted::new(client, &[head, error(told.0, told.1, told.2)]).await;
         let fault = server.bucket.head(&Key::new("k"), &Pick::Current).await.unwrap_err();
         assert_eq!((fault.kind, fault.code.as_deref()), (kind, Some(told.1)), "{fault}");
         assert!(server.asked()[1].contains("range: bytes=0-0"));
     }
 }
 
-#[tokio::test]
-async fn delete_markers_are_told_from_nothing() {
+async fn delete_markers_are_told_from_nothing(client: HotPath) {
     let look = async |status: &str, headers: &str, more: &[String]| {
         let head = format!("HTTP/1.1 {status}\r\nConnection: close\r\n{headers}\r\n");
-        let server = Scripted::new(&[&[head], more].concat()).await;
+        let server = Scripted::new(client, &[&[head], more].concat()).await;
         server.bucket.head(&Key::new("k"), &Pick::Version(VersionId::new("v"))).await
     };
     let missing = [error("404 Not Found", "NoSuchKey", "The specified key does not exist.")];
@@ -237,8 +263,7 @@ async fn delete_markers_are_told_from_nothing() {
 }
 
 /// A store that forgets the range where a version is named must not send a large object whole for every part of it.
-#[tokio::test]
-async fn a_store_that_loses_ranges_is_asked_another_way() {
+async fn a_store_that_loses_ranges_is_asked_another_way(client: HotPath) {
     let whole = answer(
         "200 OK",
         "ETag: \"e\"\r\nLast-Modified: Sat, 21 Nov 2026 12:00:00 GMT\r\nx-amz-version-id: v1\r\n",
@@ -250,7 +275,7 @@ async fn a_store_that_loses_ranges_is_asked_another_way() {
         );
         answer("206 Partial Content", &headers, "ef")
     };
-    let server = Scripted::new(&[whole.clone(), part("v1"), part("v2"), whole]).await;
+    let server = Scripted::new(client, &[whole.clone(), part("v1"), part("v2"), whole]).await;
     let read = async |first, last| {
         let read = Read {
             pick: Pick::Version(VersionId::new("v1")),
@@ -271,10 +296,9 @@ async fn a_store_that_loses_ranges_is_asked_another_way() {
     assert_eq!(named, [true, false, false, true]);
 }
 
-#[tokio::test]
-async fn a_body_cut_short_is_a_fault() {
+async fn a_body_cut_short_is_a_fault(client: HotPath) {
     let cut = format!("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 10\r\n{HEADERS}\r\nabc");
-    let server = Scripted::new(&[cut]).await;
+    let server = Scripted::new(client, &[cut]).await;
     let Fetched::Object(mut got) = server.bucket.get(&Key::new("k"), current()).await.unwrap() else { panic!() };
     assert_eq!(got.head.size, 10);
     assert_eq!(got.body.next().await.unwrap().unwrap(), "abc");
@@ -282,8 +306,7 @@ async fn a_body_cut_short_is_a_fault() {
     assert!(got.body.next().await.is_none());
 }
 
-#[tokio::test]
-async fn conditions_that_do_not_hold_are_raced() {
+async fn conditions_that_do_not_hold_are_raced(client: HotPath) {
     let matches = Condition::Matches(ETag::new("e"));
     for (status, code, condition, kind) in [
         ("412 Precondition Failed", "PreconditionFailed", &Condition::Absent, FaultKind::Raced),
@@ -292,16 +315,15 @@ async fn conditions_that_do_not_hold_are_raced() {
         ("404 Not Found", "NoSuchUpload", &matches, FaultKind::Gone),
         ("404 Not Found", "NoSuchBucket", &matches, FaultKind::Refused),
     ] {
-        let server = Scripted::new(&[error(status, code, "m")]).await;
+        let server = Scripted::new(client, &[error(status, code, "m")]).await;
         let fault = server.bucket.put(&object(), whole(), None, condition).await.unwrap_err();
         assert_eq!(fault.kind, kind, "{code}");
         assert_eq!(fault.status.map(|status| status.to_string()).unwrap(), status[..3]);
     }
 }
 
-#[tokio::test]
-async fn a_put_says_its_length_and_is_not_chunked() {
-    let server = Scripted::new(&[answer("200 OK", "ETag: \"e\"\r\nx-amz-version-id: v9\r\n", "")]).await;
+async fn a_put_says_its_length_and_is_not_chunked(client: HotPath) {
+    let server = Scripted::new(client, &[answer("200 OK", "ETag: \"e\"\r\nx-amz-version-id: v9\r\n", "")]).await;
     let pieces = Payload::Piped {
         stream: repl::ports::ByteStream::new(Once(Some(Bytes::from_static(b"hello")))),
         length: 5,
@@ -331,11 +353,11 @@ impl futures_core::Stream for Once {
     }
 }
 
-#[tokio::test]
-async fn missing_credentials_are_named_as_such() {
+async fn missing_credentials_are_named_as_such(client: HotPath) {
     let endpoint = Endpoint {
         endpoint: Some("http://127.0.0.1:1".to_owned()),
         path_style: true,
+        client,
         ..Endpoint::in_region("us-east-1", Side::Source)
     };
     let config = Clients::new().sdk_config(&endpoint).await.unwrap();
@@ -377,8 +399,7 @@ const LISTING: &str = "<?xml version=\"1.0\"?>\n<ListBucketResult><Name>b</Name>
     <StorageClass>GLACIER</StorageClass></Contents>\
     <IsTruncated>true</IsTruncated></ListBucketResult>";
 
-#[tokio::test]
-async fn a_page_of_objects_is_read_whole() {
+async fn a_page_of_objects_is_read_whole(client: HotPath) {
     let empty = "<ListBucketResult><IsTruncated>true</IsTruncated><NextContinuationToken>t</NextContinuationToken></ListBucketResult>";
     let nowhere = "<ListBucketResult><IsTruncated>true</IsTruncated></ListBucketResult>";
     let answers = [
@@ -386,7 +407,7 @@ async fn a_page_of_objects_is_read_whole() {
         answer("200 OK", "", empty),
         answer("200 OK", "", nowhere),
     ];
-    let scripted = Scripted::new(&answers).await;
+    let scripted = Scripted::new(client, &answers).await;
     let page = scripted.bucket.list_objects("a", &ListFrom::After(Key::new("a b")), Some(7)).await.unwrap();
     let entry = &page.entries[0];
     assert_eq!((entry.key.as_str(), entry.size, entry.etag.as_str()), ("a b+c%é", 17, "e-2"));
@@ -408,12 +429,11 @@ async fn a_page_of_objects_is_read_whole() {
     assert!(asked[1].contains("continuation-token=t0") && asked[1].contains("max-keys=1000"), "{}", asked[1]);
 }
 
-#[tokio::test]
-async fn a_page_of_objects_that_breaks_off_is_no_short_page() {
+async fn a_page_of_objects_that_breaks_off_is_no_short_page(client: HotPath) {
     let end = LISTING.rfind("</ListBucketResult>").unwrap();
     let cuts: Vec<usize> = (0..end).step_by(23).chain([end]).collect();
     let answers: Vec<String> = cuts.iter().map(|cut| answer("200 OK", "", &LISTING[..*cut])).collect();
-    let scripted = Scripted::new(&answers).await;
+    let scripted = Scripted::new(client, &answers).await;
     for cut in cuts {
         let fault = scripted.bucket.list_objects("", &ListFrom::Start, None).await.unwrap_err();
         assert_eq!(fault.kind, FaultKind::Transient, "cut at {cut}: {fault}");

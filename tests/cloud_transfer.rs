@@ -135,6 +135,15 @@ async fn everything_comes_along_streamed_on_ministack() {
     everything_comes_along(Server::Ministack, Server::Ministack, "stream").await;
 }
 
+/// `stream` by the AWS SDK's client instead of our own.
+const STREAM_BY_SDK: &str = "stream\"\nclient = \"sdk";
+
+#[tokio::test]
+async fn everything_comes_along_streamed_by_the_sdk() {
+    everything_comes_along(Server::Ministack, Server::Ministack, STREAM_BY_SDK).await;
+    everything_comes_along(Server::Seaweedfs, Server::Seaweedfs, STREAM_BY_SDK).await;
+}
+
 #[tokio::test]
 async fn everything_comes_along_server_side_on_ministack() {
     everything_comes_along(Server::Ministack, Server::Ministack, "server-side").await;

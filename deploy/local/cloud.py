@@ -173,8 +173,8 @@ def start_ministack(place: Path, auth: bool) -> tuple[Server, dict[str, str]]:
 
 
 def start_seaweedfs(place: Path) -> tuple[Server, dict[str, str]]:
-    """A fast S3 that checks signatures."""
-    master, volume, filer, s3 = free_ports(4, (0, GRPC_OFFSET))
+    """A fast S3 that checks signatures. `metrics` in the answer is where it counts its requests."""
+    master, volume, filer, s3, metrics = free_ports(5, (0, GRPC_OFFSET))
     access, secret = "weed" + secrets.token_hex(6), secrets.token_hex(20)
     stored = Path(tempfile.mkdtemp(prefix="weed-", dir=place))
     identities = stored / "identities.json"
@@ -190,6 +190,8 @@ def start_seaweedfs(place: Path) -> tuple[Server, dict[str, str]]:
         "filer.port": filer,
         "s3.port": s3,
         "s3.config": identities,
+        "metricsIp": HOST,
+        "metricsPort": metrics,
         # Two more listeners that nobody here asks; left alone they take fixed ports.
         "s3.port.iceberg": 0,
         "s3.port.lance": 0,
@@ -207,7 +209,8 @@ def start_seaweedfs(place: Path) -> tuple[Server, dict[str, str]]:
     except Unstarted:
         server.stop()
         raise
-    return server, {"endpoint": endpoint, "access_key_id": access, "secret_access_key": secret}
+    counts = f"http://{HOST}:{metrics}/metrics"
+    return server, {"endpoint": endpoint, "access_key_id": access, "secret_access_key": secret, "metrics": counts}
 
 
 def await_storage(server: Server, endpoint: str, access: str, secret: str) -> None:

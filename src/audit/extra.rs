@@ -10,6 +10,9 @@ use crate::model::object::{Found, Key, Listed};
 use crate::plan::route::Rule;
 use crate::ports::{ObjectStore, Pick};
 
+/// What proves that an object is at the target only because a delete marker has not come there.
+pub(super) const BY_MARKER: &str = "delete-marker";
+
 /// Judges a target object that no listed source object stands behind. `None` where another scope answers for it, no
 /// rule claims it, or the source has it after all.
 pub(super) async fn judge<S: ObjectStore>(
@@ -73,7 +76,8 @@ async fn explain<S: ObjectStore>(
             })
         }
         Newest::Marker if brings_markers => {
-            told(Verdict::Extra, "deleted at the source by a delete marker that has not come to the target")
+            let evidence = "deleted at the source by a delete marker that has not come to the target".to_owned();
+            Ok(Some(looker.finding(pairing, Some(rule), Verdict::Extra, (BY_MARKER, evidence))))
         }
         Newest::Marker => told(Verdict::Kept, "deleted at the source; the rule does not bring delete markers"),
         Newest::Nothing if looker.stamp(&replica).is_some() => {

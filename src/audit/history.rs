@@ -19,12 +19,12 @@ use crate::plan::route::{History, Rule};
 use crate::ports::{ListFrom, ObjectStore, Pick};
 
 /// Keys whose histories are looked at at once.
-const KEYS: usize = 16;
+pub(super) const KEYS: usize = 16;
 /// Versions of a store without S3's order that are sorted in memory: some 60 MiB.
 const SORTABLE: usize = 200_000;
 
 /// A key with its versions, newest first.
-type Group = (Key, Vec<VersionEntry>);
+pub(super) type Group = (Key, Vec<VersionEntry>);
 
 /// Compares the histories of every key in a scope and tells each version's outcome, keys in order.
 pub(super) async fn walk<S: ObjectStore>(
@@ -33,12 +33,7 @@ pub(super) async fn walk<S: ObjectStore>(
     listener: &mut impl Listener,
 ) -> Result<(), Fault> {
     let at_target = scope.at_target(&scope.prefix).into_owned();
-    let mut merge = Merge {
-        scope,
-        order: KeyOrder::Bytes,
-        source: Versions::new(Side::Source, looker.source, &scope.prefix),
-        target: Versions::new(Side::Target, looker.store, &at_target),
-    };
+    let mut merge = Merge::new(looker, scope, &at_target);
     let mut begun = Some(merge.begin().await);
     let mut under_way = FuturesOrdered::new();
     let mut ended = false;
@@ -64,19 +59,28 @@ pub(super) async fn walk<S: ObjectStore>(
     Ok(())
 }
 
-type Broken = (Side, Fault, Option<Key>);
+pub(super) type Broken = (Side, Fault, Option<Key>);
 
 /// Both version listings, key by key.
-struct Merge<'a, S> {
+pub(super) struct Merge<'a, S> {
     scope: &'a Scope,
     order: KeyOrder,
     source: Versions<'a, S>,
     target: Versions<'a, S>,
 }
 
-impl<S: ObjectStore> Merge<'_, S> {
+impl<'a, S: ObjectStore> Merge<'a, S> {
+    pub(super) fn new(looker: &Looker<'a, S>, scope: &'a Scope, at_target: &'a str) -> Self {
+        Self {
+            scope,
+            order: KeyOrder::Bytes,
+            source: Versions::new(Side::Source, looker.source, &scope.prefix),
+            target: Versions::new(Side::Target, looker.store, at_target),
+        }
+    }
+
     /// Learns in which order the stores list, and sorts where they do not agree.
-    async fn begin(&mut self) -> Result<(), Broken> {
+    pub(super) async fn begin(&mut self) -> Result<(), Broken> {
         let (one, other) = (self.source.learn_order().await?, self.target.learn_order().await?);
         if one == other {
             self.order = one;
@@ -91,7 +95,7 @@ impl<S: ObjectStore> Merge<'_, S> {
     }
 
     /// The next key's versions on both sides; the first failed page ends it. If dropped, nothing is lost.
-    async fn next(
+    pub(super) async fn next(
         &mut self,
         begun: Option<Result<(), Broken>>,
     ) -> Result<Option<(Option<Group>, Option<Group>)>, Broken> {
@@ -232,19 +236,19 @@ async fn judge<S: ObjectStore>(
 fn listed(entry: &VersionEntry) -> Option<Listed> {
     let (etag, size) = entry.object.clone()?;
     let (key, modified) = (entry.key.clone(), entry.modified);
-    Some(Listed { key, size, etag, modified, storage_class: None, checksum: None })
+    Some(Listed { key, size, etag, modified, storage_class: entry.storage_class.clone(), checksum: None })
 }
 
-fn kind(entry: &VersionEntry) -> Kind {
+pub(super) fn kind(entry: &VersionEntry) -> Kind {
     if entry.object.is_some() { Kind::Object } else { Kind::Marker }
 }
 
 /// One key.
-struct At<'a, S> {
-    looker: &'a Looker<'a, S>,
-    scope: &'a Scope,
-    key: Key,
-    target_key: Key,
+pub(super) struct At<'a, S> {
+    pub(super) looker: &'a Looker<'a, S>,
+    pub(super) scope: &'a Scope,
+    pub(super) key: Key,
+    pub(super) target_key: Key,
 }
 
 impl<S: ObjectStore> At<'_, S> {
@@ -283,7 +287,10 @@ impl<S: ObjectStore> At<'_, S> {
     }
 
     /// The versions that rules in scope bring, oldest first, and the newest one's rule; `None` where none does.
-    async fn in_scope(&self, versions: Vec<VersionEntry>) -> Result<Option<(&Rule, Vec<VersionEntry>)>, Fault> {
+    pub(super) async fn in_scope(
+        &self,
+        versions: Vec<VersionEntry>,
+    ) -> Result<Option<(&Rule, Vec<VersionEntry>)>, Fault> {
         let mut newest = None;
         let mut wanted = Vec::new();
         for entry in versions {
@@ -304,7 +311,7 @@ impl<S: ObjectStore> At<'_, S> {
     }
 
     /// Which source version each target version is, by stamp, else by equal ETag and size; and whether it is ours.
-    async fn tell_apart(
+    pub(super) async fn tell_apart(
         &self,
         source: &[VersionEntry],
         target: &[VersionEntry],
@@ -393,7 +400,7 @@ impl<S: ObjectStore> At<'_, S> {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Ours {
+pub(super) enum Ours {
     Yes,
     No,
 }

@@ -12,7 +12,9 @@
 
 pub mod compare;
 mod content;
+pub mod explain;
 mod extra;
+pub mod foresee;
 mod history;
 mod judge;
 mod look;
@@ -114,25 +116,35 @@ pub struct Seen {
     pub size: Option<u64>,
     /// When it was stored.
     pub modified: Timestamp,
+    /// Its storage class; `None` is `STANDARD`.
+    pub storage_class: Option<String>,
 }
 
 impl From<&Listed> for Seen {
     fn from(listed: &Listed) -> Self {
-        Self { version: None, etag: Some(listed.etag.clone()), size: Some(listed.size), modified: listed.modified }
+        Self {
+            version: None,
+            etag: Some(listed.etag.clone()),
+            size: Some(listed.size),
+            modified: listed.modified,
+            storage_class: listed.storage_class.clone(),
+        }
     }
 }
 
 impl From<&Head> for Seen {
     fn from(head: &Head) -> Self {
         let version = Some(head.version.clone());
-        Self { version, etag: Some(head.etag.clone()), size: Some(head.size), modified: head.modified }
+        let storage_class = head.attributes.storage_class.clone();
+        Self { version, etag: Some(head.etag.clone()), size: Some(head.size), modified: head.modified, storage_class }
     }
 }
 
 impl From<&VersionEntry> for Seen {
     fn from(entry: &VersionEntry) -> Self {
         let (etag, size) = entry.object.clone().unzip();
-        Self { version: Some(entry.version.clone()), etag, size, modified: entry.modified }
+        let storage_class = entry.storage_class.clone();
+        Self { version: Some(entry.version.clone()), etag, size, modified: entry.modified, storage_class }
     }
 }
 

@@ -13,6 +13,7 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 
 use super::split::Guide;
+use crate::meter;
 use crate::model::fault::{Disposition, Fault, FaultKind, Side};
 use crate::model::object::{Key, KeyOrder, Listed};
 use crate::plan::retry::Policy;
@@ -49,6 +50,14 @@ pub struct Hole {
 }
 
 impl Hole {
+    /// Which keys, in words.
+    #[must_use]
+    pub fn bounds(&self) -> String {
+        let from = self.after.as_ref().map_or_else(|| "from its start".to_owned(), |key| format!("after {key:?}"));
+        let to = self.upto.as_ref().map_or_else(|| "its end".to_owned(), |key| format!("{key:?}"));
+        format!("{from} to {to}")
+    }
+
     /// Whether a key falls into it.
     #[must_use]
     pub(super) fn holds(&self, order: KeyOrder, key: &str) -> bool {
@@ -196,7 +205,7 @@ impl<P: Pages> Ranges<P> {
             if let Some(range) = waiting {
                 range.state = State::UnderWay;
                 let (id, from, pages) = (range.id, range.from.clone(), self.pages.clone());
-                self.under_way.spawn(async move { (id, fetch(&pages, from).await) });
+                self.under_way.spawn(meter::carried(async move { (id, fetch(&pages, from).await) }));
             } else if self.row.len() >= ROW || !self.cut() {
                 return;
             }

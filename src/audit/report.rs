@@ -11,6 +11,8 @@ use crate::model::fault::{Fault, FaultKind, Side};
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
     counts: [u64; Verdict::ALL.len()],
+    /// Bytes of the source objects that were judged.
+    pub bytes: u64,
     /// Parts of listings that failed, each in one sentence; only the first few.
     pub holes: Vec<String>,
     /// How many parts of listings failed.
@@ -30,6 +32,8 @@ impl Tally {
         match told {
             Told::Finding(finding) => {
                 let place = Verdict::ALL.iter().position(|verdict| *verdict == finding.verdict);
+                let size = finding.source.as_ref().and_then(|seen| seen.size).unwrap_or(0);
+                self.bytes = self.bytes.saturating_add(size);
                 if let Some(count) = place.and_then(|place| self.counts.get_mut(place)) {
                     *count += 1;
                 }
@@ -41,9 +45,8 @@ impl Tally {
             Told::Hole { side, target, hole } => {
                 self.failed_ranges += 1;
                 if self.holes.len() < NAMED_HOLES {
-                    let (from, to) = bounds(hole.after.as_ref(), hole.upto.as_ref());
-                    let name = side.name();
-                    self.holes.push(format!("{name} listing for target {target}, {from} to {to}: {}", hole.fault));
+                    let (name, bounds) = (side.name(), hole.bounds());
+                    self.holes.push(format!("{name} listing for target {target}, {bounds}: {}", hole.fault));
                 }
             }
         }
@@ -89,12 +92,6 @@ impl Tally {
         fields.insert("failed_ranges".to_owned(), json!(self.failed_ranges));
         fields
     }
-}
-
-fn bounds(after: Option<&crate::model::object::Key>, upto: Option<&crate::model::object::Key>) -> (String, String) {
-    let from = after.map_or_else(|| "from its start".to_owned(), |key| format!("after {key:?}"));
-    let to = upto.map_or_else(|| "its end".to_owned(), |key| format!("{key:?}"));
-    (from, to)
 }
 
 /// Which findings are written down.

@@ -6,9 +6,31 @@ use std::error::Error;
 use aws_credential_types::provider::error::CredentialsError;
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use aws_smithy_runtime_api::client::result::SdkError;
+use aws_smithy_runtime_api::http::Headers;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 
 use crate::model::fault::{Fault, FaultKind, Side};
+
+/// An answer that is not what was asked for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Refusal<'a> {
+    pub(super) status: u16,
+    pub(super) headers: &'a Headers,
+    /// The service's error code, where it told one.
+    pub(super) code: Option<&'a str>,
+    /// The service's own words.
+    pub(super) message: Option<&'a str>,
+}
+
+/// The answer behind an SDK's error; `None` where none came.
+pub(super) fn refusal<E: ProvideErrorMetadata>(error: &SdkError<E, HttpResponse>) -> Option<Refusal<'_>> {
+    let response = error.raw_response()?;
+    let (code, message) = match error {
+        SdkError::ServiceError(service) => (service.err().code(), service.err().message()),
+        _ => (None, None),
+    };
+    Some(Refusal { status: response.status().as_u16(), headers: response.headers(), code, message })
+}
 
 /// Whose call it was, and what it was for.
 #[derive(Clone, Copy, Debug)]
@@ -32,19 +54,22 @@ impl Site {
     where
         E: ProvideErrorMetadata + Error + 'static,
     {
-        let Some(response) = error.raw_response() else { return self.unanswered(error) };
-        let status = response.status().as_u16();
-        let (code, message) = match error {
-            SdkError::ServiceError(service) => (service.err().code(), service.err().message()),
-            _ => (None, None),
-        };
+        match refusal(error) {
+            Some(refusal) => self.refused(&refusal, || chain(error)),
+            None => self.unanswered(error),
+        }
+    }
+
+    /// The fault that an answer means; `unread` says what is wrong with one that says nothing by itself.
+    pub(super) fn refused(self, refusal: &Refusal<'_>, unread: impl FnOnce() -> String) -> Fault {
+        let Refusal { status, headers, code, message } = *refusal;
         let mut detail = match (message, code) {
             (Some(message), _) if !message.trim().is_empty() => message.trim().to_owned(),
             (_, Some(_)) => "the service gave no further reason".to_owned(),
-            (_, None) if (200..300).contains(&status) => format!("the answer could not be read: {}", chain(error)),
+            (_, None) if (200..300).contains(&status) => format!("the answer could not be read: {}", unread()),
             (_, None) => "the service gave no reason".to_owned(),
         };
-        if let Some(region) = response.headers().get("x-amz-bucket-region")
+        if let Some(region) = headers.get("x-amz-bucket-region")
             && (status == 301 || status == 307 || status == 400)
         {
             detail = format!("{detail} (the bucket lives in region {region})");
@@ -59,13 +84,18 @@ impl Site {
         }
     }
 
+    /// The fault of having no credentials.
+    pub(super) fn without_credentials(self, error: &CredentialsError, text: &str) -> Fault {
+        self.fault(credentials_kind(error, text), format!("no usable credentials: {text}"))
+    }
+
     fn unanswered<E>(self, error: &SdkError<E, HttpResponse>) -> Fault
     where
         E: Error + 'static,
     {
         let text = chain(error);
         if let Some(credentials) = find::<CredentialsError>(error) {
-            return self.fault(credentials_kind(credentials, &text), format!("no usable credentials: {text}"));
+            return self.without_credentials(credentials, &text);
         }
         // A request that could not even be built will not be built better next time; everything else that happened
         // without an answer (time-out, refused or broken connection, name lookup) may pass.
@@ -103,7 +133,7 @@ fn find<'a, T: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a 
 }
 
 /// An error and its causes as one line; the last cause is the one that tells most.
-fn chain(error: &(dyn Error + 'static)) -> String {
+pub(super) fn chain(error: &(dyn Error + 'static)) -> String {
     let mut words = vec![error.to_string()];
     let mut next = error.source();
     while let Some(cause) = next {

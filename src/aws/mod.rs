@@ -63,6 +63,18 @@ pub struct Endpoint {
     pub expected_bucket_owner: Option<String>,
     /// The side that faults of this endpoint are booked to.
     pub owner_side: Side,
+    /// Who sends the requests that every object costs. Only S3 asks for it.
+    pub client: HotPath,
+}
+
+/// Who sends the requests that every object costs (GET, HEAD, PUT, UploadPart, listings); the SDK sends all others.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum HotPath {
+    /// Our own client, for a third of the CPU; where the SDK's settings ask for what it cannot do, the SDK.
+    #[default]
+    Lean,
+    /// The SDK.
+    Sdk,
 }
 
 impl Endpoint {
@@ -78,6 +90,7 @@ impl Endpoint {
             external_id: None,
             expected_bucket_owner: None,
             owner_side,
+            client: HotPath::default(),
         }
     }
 }

@@ -6,7 +6,7 @@ use std::io::{IsTerminal as _, Write as _};
 use serde_json::{Value, json};
 
 use crate::aws::setup::Accounts;
-use crate::aws::{Clients, Endpoint};
+use crate::aws::{Clients, Endpoint, HotPath};
 use crate::config::{Config, Connection, LifecycleSide, Tier as Told};
 use crate::desired::diff::{Leaf, leaves};
 use crate::desired::{
@@ -306,7 +306,7 @@ fn source_monitoring(config: &Config) -> Connection {
 async fn accounts(config: &Config) -> Result<Accounts, Fault> {
     let clients = Clients::new();
     let connect = async |connection: &Connection, side: Side| -> Result<(_, Endpoint), Fault> {
-        let endpoint = endpoint(connection, side);
+        let endpoint = endpoint(connection, side, HotPath::Sdk);
         Ok((clients.sdk_config(&endpoint).await?, endpoint))
     };
     let mut accounts = Accounts::of(&*config.escalation.prefix);

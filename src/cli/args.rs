@@ -7,6 +7,8 @@ use clap::{ArgAction, Parser, Subcommand, ValueEnum};
 
 use crate::config::units;
 
+use super::{control, failures, limit, why};
+
 /// Keeps a second S3 bucket, in another region, account or store, equal to a first one, and proves it.
 #[derive(Debug, Parser)]
 #[command(name = "repl", version, max_term_width = 110)]
@@ -51,6 +53,11 @@ pub(super) enum Command {
         after_help = "Examples:\n  repl sync                                 what events missed: current objects that differ\n  repl sync --full                          backfill: every object in scope, with its history where the rule says so\n  repl sync --full --prefix critical/       only keys that begin so\n\nInterrupted at any moment it goes on where it was. With a worker running on the same ledger, the worker does it;\nits live changes go first. Exit: 0 all equal, 1 something failed and is recorded."
     )]
     Sync(Sync),
+    /// Tells what a sync would do: objects, bytes, requests, time and dollars, before anything is done
+    #[command(
+        after_help = "Examples:\n  repl plan                                 of `repl sync`: the differences of current objects\n  repl plan --full --rate 20MiB/s           of the backfill, at that rate\n  repl plan --json | jq .dollars.total      needs no worker and no ledger, writes nothing\n\nWhat is not known is said to be not known; a total without it is told as a lower bound. Exit: 0 all could be\nforeseen, 3 part of it could not be listed or looked at."
+    )]
+    Plan(Plan),
     /// Compares both sides, read-only, and says what is missing, different, extra or cannot be proven
     #[command(
         after_help = "Examples:\n  repl verify                                by listings, stamps and checksums: no request per object where listings tell\n  repl verify --deep --sample 1%             reads the bytes of one key in a hundred, the same ones for the same --seed\n  repl verify --versions --report audit.jsonl   whole histories; evidence for every difference as JSON lines\n  repl verify --receipts receipts/           is the chain of these downloaded receipts whole: 0 yes, 1 no\n\nNeeds no ledger, and works beside a running worker. \"kept\" counts what is gone at the source and rightly stays at\nthe target. Exit: 0 nothing missing, different or extra (what cannot be proven is counted and printed), 1 something\nis, 3 part of it could not be compared."
@@ -64,6 +71,63 @@ pub(super) enum Command {
     /// Tells what is going on: from the running worker, or from its ledger
     #[command(after_help = "Examples:\n  repl status\n  repl status --json | jq .pending.oldest_age_seconds")]
     Status(Status),
+    /// Shows the brake on mass deletes, and releases what it holds
+    #[command(
+        after_help = "Examples:\n  repl brake                       does it hold deletes, how many, since when and why\n  repl brake release               lets go what is held, and begins a new count\n  repl brake release --target dr   at this target only\n\nHeld deletes wait, also over restarts; everything else goes on. Before each one goes the source is asked again: what was\nundeleted there meanwhile stays."
+    )]
+    Brake(Brake),
+    /// One object's story: its rule, events, attempts, both sides, and what happens next
+    #[command(
+        after_help = "Examples:\n  repl why s3://acme-primary/critical/a.pdf\n  repl why 's3://acme-primary/a.pdf?versionId=3sL4kqtJlcpXroDTDmJ'    one version\n  repl why --literal 's3://acme-primary/odd?versionId=name'            that is its key\n  repl why --encoded s3://acme-primary/caf%C3%A9%2B1                  as in a URL\n\nThe key is taken as it stands, unless --encoded. A replica's bucket and key may be named too. Works with the worker\nrunning or not, and for keys that were never seen."
+    )]
+    Why(why::Why),
+    /// What is parked or could not be understood, why, what mends it; and the ways back
+    #[command(
+        after_help = "Examples:\n  repl failures                              groups by cause, each with its fix\n  repl failures retry --group 3              tries all of it again, now\n  repl failures drop --prefix tmp/ --yes     gives it up for good\n  repl failures show 7                       a message that could not be understood, whole\n  repl failures retry --messages             reads all of those again, as after an upgrade\n\nGroups go on by themselves when a probe shows that the cause is gone. Exit: 0; 1 nothing matched, or some of it stays."
+    )]
+    Failures(failures::Failures),
+    /// Sets other limits while the worker runs, or tells what is in force
+    #[command(
+        after_help = "Examples:\n  repl limit                                      what is in force, and who set it\n  repl limit bandwidth=20MiB/s concurrency=4      from now on, over restarts too\n  repl limit bandwidth=unlimited --until 2h       ends by itself\n  repl limit --reset                              windows and config decide again\n\nOf each limit: what was set here; else the first time window of the config that holds and names it; else [transfer]."
+    )]
+    Limit(limit::Limit),
+    /// Holds work back: nothing is polled or begun until `resume`, over restarts too
+    #[command(
+        after_help = "Examples:\n  repl pause                                until `repl resume`\n  repl pause --until 2h30m                  or until then, by itself\n  repl pause --until 2026-11-21T18:00:00Z\n\nWhat is under way is finished. Works without a running worker too: the next one starts paused."
+    )]
+    Pause(control::Pause),
+    /// Ends a pause
+    Resume(control::Resume),
+    /// Ends the running worker once what is under way is done; started again, it goes on
+    #[command(
+        after_help = "Waits until the worker has ended, which then exits with 0. What is not done after 30 s stays to be done by the next."
+    )]
+    Drain(control::Drain),
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Brake {
+    #[command(subcommand)]
+    pub(super) action: Option<BrakeAction>,
+    /// One JSON object on stdout
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum BrakeAction {
+    /// Lets go what is held, and begins a new count
+    Release(BrakeRelease),
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct BrakeRelease {
+    /// Only at this target
+    #[arg(long, value_name = "T")]
+    pub(super) target: Option<String>,
+    /// One JSON object on stdout
+    #[arg(long)]
+    pub(super) json: bool,
 }
 
 #[derive(Debug, clap::Args)]
@@ -90,7 +154,44 @@ pub(super) struct Sync {
     /// Also makes delete markers that hide an object at the target, where the rule says so
     #[arg(long)]
     pub(super) delete_markers: bool,
+    /// Does nothing, and tells what would be done, as `repl plan`
+    #[arg(long, conflicts_with = "max_spend")]
+    pub(super) dry_run: bool,
+    /// Stops before more than that is spent on requests and transfer, such as 5.00 or '$5'; the next sync goes on
+    #[arg(long, value_name = "DOLLARS", value_parser = units::parse_dollars)]
+    pub(super) max_spend: Option<f64>,
+    /// With --dry-run: tells the time at this rate, such as 20MiB/s
+    #[arg(long, value_name = "RATE", value_parser = rate, requires = "dry_run")]
+    pub(super) rate: Option<u64>,
+    /// A price table in place of the built-in one (config/prices.toml)
+    #[arg(long, value_name = "FILE")]
+    pub(super) prices: Option<PathBuf>,
     /// Reports the end as one JSON object on stdout
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Plan {
+    /// Of `repl sync --full`: every object in scope, with its version history where the rule says history = "all"
+    #[arg(long)]
+    pub(super) full: bool,
+    /// Only this rule
+    #[arg(long, value_name = "ID")]
+    pub(super) rule: Option<String>,
+    /// Only keys that begin so
+    #[arg(long, value_name = "P", default_value = "")]
+    pub(super) prefix: String,
+    /// Also delete markers that would hide an object at the target, where the rule says so
+    #[arg(long)]
+    pub(super) delete_markers: bool,
+    /// Tells the time at this rate, such as 20MiB/s [default: that of the last sync on this ledger]
+    #[arg(long, value_name = "RATE", value_parser = rate)]
+    pub(super) rate: Option<u64>,
+    /// A price table in place of the built-in one (config/prices.toml)
+    #[arg(long, value_name = "FILE")]
+    pub(super) prices: Option<PathBuf>,
+    /// One JSON object on stdout
     #[arg(long)]
     pub(super) json: bool,
 }
@@ -184,6 +285,14 @@ pub(super) struct Status {
 
 fn duration(text: &str) -> Result<Duration, String> {
     units::parse_duration(text)
+}
+
+/// Bytes per second; none at all would never end.
+fn rate(text: &str) -> Result<u64, String> {
+    match units::parse_rate(text)? {
+        0 => Err(format!("{text:?} would never end")),
+        rate => Ok(rate),
+    }
 }
 
 /// A share from 0 (exclusive) to 1, from a percentage with or without its sign.

@@ -5,12 +5,23 @@
 
 mod apply;
 mod args;
+mod brake;
+mod control;
+mod failures;
+mod limit;
+mod measured;
+mod plan;
+mod progress;
+mod reach;
 mod receipts;
+mod remedy;
 mod run;
 mod socket;
 mod status;
 mod sync;
+mod tariff;
 mod verify;
+mod why;
 mod worker;
 mod world;
 
@@ -23,6 +34,7 @@ use crate::model::fault::Fault;
 
 pub use args::Args;
 use args::Command;
+pub use progress::Stderr;
 
 /// How a command ended (DESIGN 2.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,11 +122,27 @@ async fn carry_out(args: &Args) -> Result<Exit, Failure> {
     let config = load(args.config.as_deref())?;
     match &args.command {
         Command::Run(run) => run::run(&config, run).await,
+        Command::Sync(sync) if sync.dry_run => plan::plan(&config, &plan::Question::from(sync)).await,
         Command::Sync(sync) => sync::sync(&config, sync).await,
+        Command::Plan(plan) => plan::plan(&config, &plan::Question::from(plan)).await,
         Command::Verify(verify) => verify::verify(&config, verify).await,
         Command::Apply(apply) => apply::apply(&config, apply, args.verbose).await,
         Command::Status(status) => status::status(&config, status).await,
+        Command::Brake(brake) => brake::brake(&config, brake).await,
+        Command::Why(why) => why::why(&config, why).await,
+        Command::Failures(failures) => failures::failures(&config, failures).await,
+        Command::Limit(limit) => limit::limit(&config, limit).await,
+        Command::Pause(pause) => control::pause(&config, pause).await,
+        Command::Resume(resume) => control::resume(&config, resume).await,
+        Command::Drain(drain) => control::drain(&config, drain).await,
     }
+}
+
+/// Refuses a rule's id that the config does not have.
+fn known_rule(config: &Config, asked: Option<&str>) -> Result<(), Failure> {
+    let Some(id) = asked.filter(|id| !config.rules.iter().any(|rule| rule.id.as_str() == *id)) else { return Ok(()) };
+    let known: Vec<&str> = config.rules.iter().map(|rule| rule.id.as_str()).collect();
+    Err(Failure::usage(format!("there is no rule {id:?}; there are {}", known.join(", "))))
 }
 
 /// Where the config is looked for when none is named (DESIGN 2.1).

@@ -26,13 +26,13 @@ pub(super) async fn run(config: &Config, args: &args::Run) -> Result<Exit, Failu
     let long_poll = args.until_idle.map_or(LONGEST_POLL, |_| SHORT_POLL);
     let worker = Worker::new(config, long_poll).await?;
     let stopped = worker.work(idle(&worker, args.until_idle)).await;
-    let report = Report::of_worker(&worker).await?;
+    let report = Report::at_the_end(&worker)?;
     if args.json {
         println!("{}", report.json());
     }
     Ok(match stopped? {
         Stopped::Interrupted => Exit::Interrupted,
-        Stopped::Terminated => Exit::Done,
+        Stopped::Terminated | Stopped::Drained => Exit::Done,
         Stopped::Done if report.differs() => Exit::Differs,
         Stopped::Done => Exit::Done,
     })

@@ -6,22 +6,18 @@ use serde_json::{Value, json};
 
 use crate::config::Config;
 use crate::engine::{Phase, receipts};
-use crate::ledger::{Control, Ledger, Totals};
-use crate::model::fault::FaultKind;
+use crate::ledger::{Control, Group, Ledger, Totals};
 use crate::model::object::Timestamp;
 use crate::ports::{Clock, World};
 use crate::watch::pulse::Snapshot;
 
+use super::reach::{Absent, Reached, reach, silence};
 use super::worker::{Worker, receipts_directory};
 use super::world::SystemClock;
-use super::{Exit, Failure, args, socket};
+use super::{Exit, Failure, args, brake, limit};
 
 /// How old the last empty receive may be for "caught up": three long polls.
 const FRESH: Duration = Duration::from_secs(60);
-
-/// How often, and how long apart, worker and ledger are looked at while neither can be asked.
-const LOOKS: u32 = 50;
-const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 /// The state of things at one moment, as the documented JSON object.
 #[derive(Debug)]
@@ -29,19 +25,33 @@ pub(super) struct Report(Value);
 
 impl Report {
     /// Of a running worker.
-    pub(super) async fn of_worker(worker: &Worker) -> Result<Self, Failure> {
-        let now = worker.world.clock().now();
-        let control = worker.ledger.control()?;
+    pub(super) fn of_worker(worker: &Worker) -> Result<Self, Failure> {
         let phase = *worker.phase.borrow();
-        let snapshot = worker.pulse.snapshot();
-        let facts = Facts { config: &worker.config, ledger: &worker.ledger, control, snapshot: Some(&snapshot), now };
-        let state = match phase {
-            Phase::Run if facts.paused() => "paused",
+        let state = |paused| match phase {
+            Phase::Run if paused => "paused",
             Phase::Run => "running",
             Phase::Drain | Phase::Halt => "draining",
         };
-        let mut report = facts.report(state)?;
+        let mut report = Self::with_figures(worker, state)?;
+        if let Some(fields) = report.0.as_object_mut() {
+            fields.insert("pid".to_owned(), json!(std::process::id()));
+        }
+        Ok(report)
+    }
+
+    /// Of a worker that has come to its end.
+    pub(super) fn at_the_end(worker: &Worker) -> Result<Self, Failure> {
+        Self::with_figures(worker, |_paused| "stopped")
+    }
+
+    fn with_figures(worker: &Worker, state: impl FnOnce(bool) -> &'static str) -> Result<Self, Failure> {
+        let now = worker.world.clock().now();
+        let control = worker.ledger.control()?;
+        let snapshot = worker.pulse.snapshot();
+        let facts = Facts { config: &worker.config, ledger: &worker.ledger, control, snapshot: Some(&snapshot), now };
+        let mut report = facts.report(state(control.is_paused(now)))?;
         if let Some(fields) = report.as_object_mut() {
+            fields.insert("limits".to_owned(), limit::of_worker(worker)?);
             fields.insert("bytes_in_flight".to_owned(), json!(worker.engine.bytes_in_flight()));
         }
         Ok(Self(report))
@@ -51,7 +61,11 @@ impl Report {
     fn of_ledger(config: &Config, ledger: &Ledger) -> Result<Self, Failure> {
         let now = SystemClock.now();
         let control = ledger.control()?;
-        Ok(Self(Facts { config, ledger, control, snapshot: None, now }.report("stopped")?))
+        let mut report = Facts { config, ledger, control, snapshot: None, now }.report("stopped")?;
+        if let Some(fields) = report.as_object_mut() {
+            fields.insert("limits".to_owned(), limit::of_ledger(config, ledger)?);
+        }
+        Ok(Self(report))
     }
 
     /// When nothing can be known.
@@ -62,10 +76,26 @@ impl Report {
             "caught_up": null,
             "pending": {"operations": null, "bytes": null, "oldest_age_seconds": null},
             "failed": null,
+            "brake": brake::unknown(),
             "replicated": {"operations": null, "bytes": null},
             "latency_seconds": {"p50": null, "p99": null, "max": null},
-            "queue": {"visible": null, "in_flight": null},
+            "queue": {"visible": null, "in_flight": null, "seen_empty": null, "fault": null},
             "rules": rules,
+            "paused": null,
+            "paused_until": null,
+            "already_equal": null,
+            "superseded": null,
+            "not_replicated": null,
+            "quarantined": null,
+            "turned_away": null,
+            "groups": null,
+            "unstamped": null,
+            "unprovable": null,
+            "receipts": null,
+            "faults": null,
+            "ledger_bytes": null,
+            "limits": null,
+            "as_of": SystemClock.now().rfc3339(),
         }))
     }
 
@@ -79,9 +109,11 @@ impl Report {
         self.0.to_string()
     }
 
-    /// Whether something failed and is recorded.
+    /// Whether something failed, or is held by the brake, and is recorded.
     pub(super) fn differs(&self) -> bool {
-        ["failed", "quarantined"].iter().any(|name| self.0.get(name).and_then(Value::as_u64).unwrap_or(0) > 0)
+        ["/failed", "/quarantined", "/brake/held"]
+            .iter()
+            .any(|place| self.0.pointer(place).and_then(Value::as_u64).unwrap_or(0) > 0)
     }
 }
 
@@ -94,10 +126,6 @@ struct Facts<'a> {
 }
 
 impl Facts<'_> {
-    fn paused(&self) -> bool {
-        self.control.paused && self.control.paused_until.is_none_or(|until| until > self.now)
-    }
-
     fn report(&self, state: &str) -> Result<Value, Failure> {
         let totals = self.ledger.totals();
         let oldest = self.ledger.oldest_pending()?.map(|oldest| self.now.since(oldest).as_secs_f64());
@@ -117,6 +145,7 @@ impl Facts<'_> {
                 "oldest_age_seconds": oldest,
             },
             "failed": totals.parked.operations,
+            "brake": brake::report(self.ledger, self.now)?,
             "replicated": {"operations": totals.replicated.operations, "bytes": totals.replicated.bytes},
             "latency_seconds": {
                 "p50": latency(0.5),
@@ -130,11 +159,14 @@ impl Facts<'_> {
                 "fault": queue.and_then(|queue| queue.fault.as_ref()).map(ToString::to_string),
             },
             "rules": rules,
-            "paused_until": self.control.paused_until.filter(|_| self.paused()).map(Timestamp::rfc3339),
+            "paused": self.control.is_paused(self.now),
+            "paused_until": self.control.paused_until.filter(|_| self.control.is_paused(self.now)).map(Timestamp::rfc3339),
             "already_equal": totals.already_equal,
             "superseded": totals.superseded,
             "not_replicated": totals.not_replicated,
             "quarantined": totals.quarantined,
+            "turned_away": totals.turned_away,
+            "groups": self.groups()?,
             "unstamped": totals.unstamped,
             "unprovable": totals.unprovable,
             "receipts": self.receipts(),
@@ -147,7 +179,7 @@ impl Facts<'_> {
     /// `Some(true)` only when the queue was seen empty a moment ago and nothing is left; `None` when the queue is not
     /// known (P8).
     fn caught_up(&self, totals: &Totals) -> Option<bool> {
-        if totals.pending.operations > 0 || totals.parked.operations > 0 {
+        if totals.pending.operations > 0 || totals.parked.operations > 0 || totals.held.operations > 0 {
             return Some(false);
         }
         let queue = &self.snapshot?.queue;
@@ -186,6 +218,13 @@ impl Facts<'_> {
         })
     }
 
+    /// The groups of parked jobs, in short.
+    fn groups(&self) -> Result<Value, Failure> {
+        let short =
+            |group: &Group| json!({"id": group.id.0, "cause": group.cause, "count": group.count, "bytes": group.bytes});
+        Ok(Value::Array(self.ledger.groups()?.iter().map(short).collect()))
+    }
+
     fn faults(&self) -> Value {
         let Some(snapshot) = self.snapshot else { return Value::Null };
         let faults = snapshot
@@ -207,6 +246,7 @@ fn rule_report(rule: &crate::plan::route::Rule, totals: Option<&Totals>) -> Valu
             "bytes": of_rule.as_ref().map(|of| of.pending.bytes),
         },
         "failed": of_rule.as_ref().map(|of| of.parked.operations),
+        "held": of_rule.as_ref().map(|of| of.held.operations),
         "replicated": {
             "operations": of_rule.as_ref().map(|of| of.replicated.operations),
             "bytes": of_rule.as_ref().map(|of| of.replicated.bytes),
@@ -229,24 +269,41 @@ pub(super) async fn status(config: &Config, args: &args::Status) -> Result<Exit,
     Ok(Exit::Done)
 }
 
-/// A worker that starts has the ledger before it has its socket, and one that ends has it for a moment longer: between
-/// the two there is nobody to ask, so both are tried again for a while before the answer is "unknown".
 async fn look(config: &Config) -> Result<Report, Failure> {
-    for _ in 0..LOOKS {
-        if let Some(answer) = socket::ask(&config.ledger.path, &json!({"ask": "status"})).await? {
-            return Ok(Report(answer));
-        }
-        if !config.ledger.path.exists() {
-            return Ok(Report::unknown(config));
-        }
-        match Ledger::open(&config.ledger.path) {
-            Ok(ledger) => return Report::of_ledger(config, &ledger),
-            Err(fault) if fault.kind == FaultKind::Transient => tokio::time::sleep(LOOK_AGAIN).await,
-            Err(fault) => return Err(fault.into()),
+    match reach(config, &json!({"ask": "status"}), Absent::Left).await? {
+        Reached::Worker(answer) => Ok(Report(answer)),
+        Reached::Ledger(ledger) => Report::of_ledger(config, &ledger),
+        Reached::Nothing => Ok(Report::unknown(config)),
+        Reached::Silence => {
+            tracing::warn!("{}", silence());
+            Ok(Report::unknown(config))
         }
     }
-    tracing::warn!("a process has the ledger open but does not answer on its socket: look at its log");
-    Ok(Report::unknown(config))
+}
+
+/// What an operator has set, or has to see to.
+fn operator_lines(report: &Value) -> String {
+    let mut text = String::new();
+    if report.get("paused").and_then(Value::as_bool) == Some(true) {
+        let until = report.get("paused_until").and_then(Value::as_str).unwrap_or("`repl resume`");
+        text.push_str(&format!("paused until  {until}\n"));
+    }
+    if let Some(limits) = report.get("limits").filter(|limits| limits.is_object()) {
+        let [bandwidth, requests, concurrency] =
+            ["bandwidth", "requests_per_second", "concurrency"].map(|name| limit::shown(limits, name));
+        text.push_str(&format!(
+            "limits        bandwidth {bandwidth}, requests per second {requests}, concurrency {concurrency}\n"
+        ));
+    }
+    for group in report.get("groups").and_then(Value::as_array).into_iter().flatten() {
+        let number = |name: &str| group.get(name).and_then(Value::as_u64).unwrap_or(0);
+        let cause = group.get("cause").and_then(Value::as_str).unwrap_or_default();
+        text.push_str(&format!("group {:<7} {} objects: {cause}\n", number("id"), number("count")));
+    }
+    if report.get("turned_away").and_then(Value::as_u64).unwrap_or(0) > 0 {
+        text.push_str("quarantine    full: messages stay in the queue, see `repl failures`\n");
+    }
+    text
 }
 
 /// The same for a person.
@@ -280,10 +337,14 @@ fn table(report: &Value) -> String {
         told("/queue/visible"),
         told("/queue/in_flight"),
     );
+    text.push_str(&operator_lines(report));
     for (name, label) in [("quarantined", "quarantined"), ("unprovable", "unprovable"), ("unstamped", "unstamped")] {
         if report.get(name).and_then(Value::as_u64).unwrap_or(0) > 0 {
             text.push_str(&format!("{label:<13} {}\n", told(&format!("/{name}"))));
         }
+    }
+    if report.pointer("/brake/state").and_then(Value::as_str) == Some("held") {
+        text.push_str(&brake::text(report.get("brake").unwrap_or(&Value::Null)));
     }
     if report.get("receipts").is_some_and(Value::is_object) {
         text.push_str(&format!(

@@ -11,16 +11,20 @@ use tokio::time::Instant;
 
 use crate::config::Config;
 use crate::engine::scan::{DeleteMarkers, ScanProgress, Scanned, Scope};
-use crate::ledger::Totals;
+use crate::engine::spending::{Dry, Purse};
+use crate::ledger::{Count, Totals};
+use crate::meter;
 use crate::model::object::RuleId;
 
+use super::measured::{self, Measured};
+use super::plan::{self, forecast::requests};
+use super::progress::{self, Figures, Words, say};
 use super::worker::{LONGEST_POLL, Stopped, Worker};
-use super::{Exit, Failure, args, socket};
+use super::{Exit, Failure, args, socket, tariff};
 
 /// How often the end is looked for.
 const LOOK: Duration = Duration::from_millis(100);
-/// How often a line tells the progress where there is no terminal (DESIGN 2.1).
-const TELL: Duration = Duration::from_secs(10);
+const WORDS: Words = Words { work: "sync", wrong: "failed" };
 
 /// The syncs that a worker has been asked for: one at a time.
 #[derive(Debug, Default)]
@@ -46,6 +50,9 @@ struct Sync {
     progress: ScanProgress,
     before: Totals,
     started: Instant,
+    purse: Arc<Purse>,
+    /// Whether everything in scope has been listed and admitted.
+    listed_all: AtomicBool,
     /// Whether nothing of it is left to do.
     done: AtomicBool,
     /// Why it could not be done whole.
@@ -53,20 +60,33 @@ struct Sync {
 }
 
 impl Sync {
-    fn new(breadth: Breadth, scope: Scope, worker: &Worker) -> Self {
-        let before = worker.ledger.totals();
-        let (progress, started) = (ScanProgress::default(), Instant::now());
-        Self { breadth, scope, progress, before, started, done: AtomicBool::new(false), failure: Mutex::new(None) }
+    fn new(breadth: Breadth, scope: Scope, purse: Arc<Purse>, worker: &Worker) -> Self {
+        Self {
+            breadth,
+            scope,
+            progress: ScanProgress::default(),
+            before: worker.ledger.totals(),
+            started: Instant::now(),
+            purse,
+            listed_all: AtomicBool::new(false),
+            done: AtomicBool::new(false),
+            failure: Mutex::new(None),
+        }
     }
 
-    /// Lists and admits, then waits until the ledger has nothing pending.
+    /// Lists and admits, then waits until the ledger has nothing pending, or nothing more that there is money for.
     async fn carry_out(&self, worker: &Worker) {
-        let scanned = match self.breadth {
-            Breadth::Full => worker.engine.scan(&self.scope, &self.progress).await,
-            Breadth::Differences => worker.engine.reconcile(&self.scope, &self.progress).await,
+        worker.engine.pay_with(Some(Arc::clone(&self.purse)));
+        let listing = async {
+            match self.breadth {
+                Breadth::Full => worker.engine.scan(&self.scope, &self.progress).await,
+                Breadth::Differences => worker.engine.reconcile(&self.scope, &self.progress).await,
+            }
         };
-        match scanned {
-            Ok(Scanned::Complete) => {}
+        match meter::under(self.purse.meter(), listing).await {
+            Ok(Scanned::Complete) => self.listed_all.store(true, Ordering::Release),
+            // Told at the end, when it is known what was spent.
+            Ok(Scanned::Spent) => {}
             Ok(Scanned::Interrupted) => {
                 self.fail("interrupted; the next sync of the same scope goes on where this one was".to_owned());
             }
@@ -74,12 +94,45 @@ impl Sync {
         }
         loop {
             let totals = worker.ledger.totals();
-            if totals.pending.operations == 0 && totals.in_flight == 0 {
+            let is_dry = self.purse.dry().is_some();
+            if (totals.pending.operations == 0 || (is_dry && !self.purse.is_waiting())) && totals.in_flight == 0 {
                 break;
             }
             tokio::time::sleep(LOOK).await;
         }
+        match self.purse.dry() {
+            Some(why) => self.fail(self.out_of_money(&why)),
+            // What an operator releases later is not this sync's any more.
+            None => worker.engine.pay_with(None),
+        }
+        let copied = self.copied(&worker.ledger.totals());
+        let (objects, bytes) = (copied.operations, copied.bytes);
+        let seconds = self.started.elapsed().as_secs_f64();
+        measured::write(&worker.config.ledger.path, &Measured { objects, bytes, seconds });
         self.done.store(true, Ordering::Release);
+    }
+
+    /// Why it stopped, with what was spent.
+    fn out_of_money(&self, why: &Dry) -> String {
+        let go_on = "the next sync of the same scope goes on where this one was";
+        match (why, self.purse.limit(), &self.purse.spent()) {
+            (Dry::Limit, Some(limit), Ok(spent)) => format!(
+                "stopped before more than ${limit} would be spent: ${spent:.6} was, ${:.6} is left and does not suffice for what comes next; {go_on}",
+                (limit - spent).max(0.0)
+            ),
+            (Dry::Unpriced(unknown), _, _) | (Dry::Limit, _, Err(unknown)) => {
+                format!("stopped, as it is not known what this costs: {}; give --prices; {go_on}", unknown.join("; "))
+            }
+            (Dry::Limit, None, Ok(_)) => format!("stopped; {go_on}"),
+        }
+    }
+
+    /// What was brought since it began.
+    fn copied(&self, totals: &Totals) -> Count {
+        Count {
+            operations: totals.replicated.operations.saturating_sub(self.before.replicated.operations),
+            bytes: totals.replicated.bytes.saturating_sub(self.before.replicated.bytes),
+        }
     }
 
     fn fail(&self, reason: String) {
@@ -87,17 +140,26 @@ impl Sync {
     }
 
     fn report(&self, totals: &Totals) -> Value {
+        let copied = self.copied(totals);
+        let spent = self.purse.spent().ok();
         json!({
             "listed": self.progress.listed(),
-            "copied": totals.replicated.operations.saturating_sub(self.before.replicated.operations),
+            "copied": copied.operations,
             "already_equal": self.progress.equal() + totals.already_equal.saturating_sub(self.before.already_equal),
             "failed": totals.parked.operations,
-            "bytes": totals.replicated.bytes.saturating_sub(self.before.replicated.bytes),
+            "held": totals.held.operations,
+            "bytes": copied.bytes,
             "seconds": self.started.elapsed().as_secs_f64(),
             "pending": totals.pending.operations,
+            "pending_bytes": totals.pending.bytes,
+            "listed_all": self.listed_all.load(Ordering::Acquire),
             "superseded": totals.superseded.saturating_sub(self.before.superseded),
             "not_replicated": totals.not_replicated.saturating_sub(self.before.not_replicated),
             "unprovable": self.progress.unprovable() + totals.unprovable.saturating_sub(self.before.unprovable),
+            "requests": requests(&self.purse.meter().usage()),
+            "spent": spent,
+            "max_spend": self.purse.limit(),
+            "left": self.purse.limit().zip(spent).map(|(limit, spent)| (limit - spent).max(0.0)),
             "done": self.done.load(Ordering::Acquire),
             "failure": self.failure.lock().unwrap_or_else(PoisonError::into_inner).clone(),
         })
@@ -107,25 +169,53 @@ impl Sync {
 /// Carries the command out.
 pub(super) async fn sync(config: &Config, args: &args::Sync) -> Result<Exit, Failure> {
     let scope = scope(config, args)?;
+    let prices = match &args.prices {
+        Some(path) => Some(tariff::read(path)?),
+        None => None,
+    };
+    let purse = purse(config, prices.as_deref(), args.max_spend)?;
     let question = json!({
         "ask": "sync",
         "full": args.full,
         "rule": scope.rule.as_ref().map(RuleId::as_str),
         "prefix": scope.prefix,
         "delete_markers": scope.delete_markers == DeleteMarkers::Brought,
+        "prices": prices,
+        "max_spend": args.max_spend,
     });
     let (report, stopped) = match socket::ask(&config.ledger.path, &question).await? {
         Some(_) => (by_worker(config).await?, Stopped::Done),
-        None => by_ourselves(config, breadth(args.full), scope).await?,
+        None => by_ourselves(config, breadth(args.full), scope, purse).await?,
     };
     tell(&report, args);
     Ok(match stopped {
-        Stopped::Interrupted | Stopped::Terminated => Exit::Interrupted,
-        Stopped::Done if number(&report, "failed") > 0 || report.get("failure").is_some_and(Value::is_string) => {
+        Stopped::Interrupted | Stopped::Terminated | Stopped::Drained => Exit::Interrupted,
+        Stopped::Done
+            if number(&report, "failed") > 0
+                || number(&report, "held") > 0
+                || report.get("failure").is_some_and(Value::is_string) =>
+        {
             Exit::Differs
         }
         Stopped::Done => Exit::Done,
     })
+}
+
+/// What a sync pays with. With a limit, everything that each rule needs must have a price.
+fn purse(config: &Config, prices: Option<&str>, limit: Option<f64>) -> Result<Arc<Purse>, Failure> {
+    let purse = Purse::new(tariff::tariff(config, prices)?, plan::server_side(config), limit);
+    if limit.is_some() {
+        for rule in config.rules.iter().filter(|rule| rule.enabled) {
+            if let Err(unknown) = purse.least(rule) {
+                let detail = "could not keep to --max-spend, as it is not known what a sync costs here";
+                return Err(Failure::usage(format!(
+                    "{detail}: {}; give the prices with --prices FILE",
+                    unknown.join("; ")
+                )));
+            }
+        }
+    }
+    Ok(purse)
 }
 
 fn breadth(full: bool) -> Breadth {
@@ -133,55 +223,66 @@ fn breadth(full: bool) -> Breadth {
 }
 
 fn scope(config: &Config, args: &args::Sync) -> Result<Scope, Failure> {
-    if let Some(id) = &args.rule
-        && !config.rules.iter().any(|rule| rule.id.as_str() == id)
-    {
-        let known: Vec<&str> = config.rules.iter().map(|rule| rule.id.as_str()).collect();
-        return Err(Failure::usage(format!("there is no rule {id:?}; there are {}", known.join(", "))));
-    }
+    super::known_rule(config, args.rule.as_deref())?;
     let delete_markers = if args.delete_markers { DeleteMarkers::Brought } else { DeleteMarkers::LeftOut };
     Ok(Scope { rule: args.rule.as_deref().map(RuleId::new), prefix: args.prefix.clone(), delete_markers })
 }
 
 /// Does it in this process: a worker without a queue.
-async fn by_ourselves(config: &Config, breadth: Breadth, scope: Scope) -> Result<(Value, Stopped), Failure> {
+async fn by_ourselves(
+    config: &Config,
+    breadth: Breadth,
+    scope: Scope,
+    purse: Arc<Purse>,
+) -> Result<(Value, Stopped), Failure> {
     let config = Config { queue: None, ..config.clone() };
     let worker = Worker::new(&config, LONGEST_POLL).await?;
-    let sync = Arc::new(Sync::new(breadth, scope, &worker));
+    let sync = Arc::new(Sync::new(breadth, scope, purse, &worker));
     let told = async {
-        tokio::join!(sync.carry_out(&worker), progress_lines(&sync, &worker));
+        tokio::select! {
+            () = sync.carry_out(&worker) => {}
+            never = progress::show(WORDS, || figures(&sync.report(&worker.ledger.totals()))) => match never {},
+        }
     };
     let stopped = worker.work(told).await?;
     Ok((sync.report(&worker.ledger.totals()), stopped))
 }
 
-async fn progress_lines(sync: &Sync, worker: &Worker) {
-    let mut told = Instant::now();
-    while !sync.done.load(Ordering::Acquire) {
-        tokio::time::sleep(LOOK).await;
-        if told.elapsed() >= TELL {
-            told = Instant::now();
-            tracing::info!("{}", line(&sync.report(&worker.ledger.totals())));
+/// Waits for the sync that the worker does.
+async fn by_worker(config: &Config) -> Result<Value, Failure> {
+    let seen = Mutex::new(Value::Null);
+    let latest = || seen.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let done = async {
+        loop {
+            tokio::time::sleep(LOOK).await;
+            let answer = socket::ask(&config.ledger.path, &json!({"ask": "sync-progress"})).await?;
+            let Some(report) = answer else {
+                return Err(Failure::stopped("the worker that did the sync has stopped; run the sync again to go on"));
+            };
+            if report.get("done").and_then(Value::as_bool) == Some(true) {
+                return Ok(report);
+            }
+            *seen.lock().unwrap_or_else(PoisonError::into_inner) = report;
         }
+    };
+    tokio::select! {
+        report = done => report,
+        never = progress::show(WORDS, || figures(&latest())) => match never {},
     }
 }
 
-/// Waits for the sync that the worker does.
-async fn by_worker(config: &Config) -> Result<Value, Failure> {
-    let mut told = Instant::now();
-    loop {
-        tokio::time::sleep(LOOK).await;
-        let answer = socket::ask(&config.ledger.path, &json!({"ask": "sync-progress"})).await?;
-        let Some(report) = answer else {
-            return Err(Failure::stopped("the worker that did the sync has stopped; run the sync again to go on"));
-        };
-        if report.get("done").and_then(Value::as_bool) == Some(true) {
-            return Ok(report);
-        }
-        if told.elapsed() >= TELL {
-            told = Instant::now();
-            tracing::info!("{}", line(&report));
-        }
+/// What a report tells of the progress. How many objects there are is known once all are listed.
+fn figures(report: &Value) -> Figures {
+    let of = |name: &str| number(report, name);
+    let done = ["copied", "already_equal", "superseded", "not_replicated", "unprovable"].iter().map(|name| of(name));
+    let done: u64 = done.sum::<u64>() + of("failed");
+    let all = report.get("listed_all").and_then(Value::as_bool) == Some(true);
+    Figures {
+        done,
+        of: all.then(|| done.saturating_add(of("pending"))),
+        bytes: of("bytes"),
+        bytes_of: all.then(|| of("bytes").saturating_add(of("pending_bytes"))),
+        failed: of("failed"),
     }
 }
 
@@ -199,7 +300,9 @@ pub(super) fn begin(worker: &Arc<Worker>, question: &Value) -> Result<Value, Fai
         delete_markers: if brought { DeleteMarkers::Brought } else { DeleteMarkers::LeftOut },
     };
     let full = question.get("full").and_then(Value::as_bool) == Some(true);
-    let sync = Arc::new(Sync::new(breadth(full), scope, worker));
+    let limit = question.get("max_spend").and_then(Value::as_f64);
+    let purse = purse(&worker.config, asked("prices"), limit)?;
+    let sync = Arc::new(Sync::new(breadth(full), scope, purse, worker));
     *current = Some(Arc::clone(&sync));
     let working = Arc::clone(worker);
     let mut tasks = worker.syncs.tasks.lock().unwrap_or_else(PoisonError::into_inner);
@@ -227,11 +330,17 @@ fn line(report: &Value) -> String {
 
 fn tell(report: &Value, args: &args::Sync) {
     if args.json {
-        println!("{report}");
+        say(report);
         return;
     }
-    println!("{} in {:.1} s", line(report), report.get("seconds").and_then(Value::as_f64).unwrap_or_default());
+    let seconds = report.get("seconds").and_then(Value::as_f64).unwrap_or_default();
+    let spent = report.get("spent").and_then(Value::as_f64);
+    let spent = spent.map_or_else(String::new, |spent| format!(", ${spent:.4} of requests and transfer"));
+    say(format_args!("{} in {seconds:.1} s{spent}", line(report)));
+    if number(report, "held") > 0 {
+        say(format_args!("held by the brake: {} deletes; see `repl brake`", number(report, "held")));
+    }
     if let Some(failure) = report.get("failure").and_then(Value::as_str) {
-        println!("not all of it could be done: {failure}");
+        say(format_args!("not all of it could be done: {failure}"));
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::time::{Instant, MissedTickBehavior};
+use tokio::time::Instant;
 
 use crate::audit::report::{Breadth, Report, Tally};
 use crate::audit::sample::Sample;
@@ -17,23 +17,18 @@ use crate::model::fault::Fault;
 use crate::model::object::{RuleId, Timestamp};
 use crate::ports::{Clock, World};
 
+use super::progress::{self, Figures, Words, say};
 use super::world::Aws;
 use super::{Exit, Failure, args};
 
 /// Looks at single objects at once where the config says `auto`: S3 answers a HEAD in some 20 ms, so this is about as
 /// many as two cores can sign and read.
 const LOOKS: usize = 32;
-/// How often a line tells the progress (DESIGN 2.1).
-const TELL: Duration = Duration::from_secs(10);
+const WORDS: Words = Words { work: "verify", wrong: "not identical" };
 
 /// Compares as asked; the outcome goes to stdout.
 pub(super) async fn verify(config: &Config, args: &args::Verify) -> Result<Exit, Failure> {
-    if let Some(rule) = &args.rule
-        && !config.rules.iter().any(|known| known.id.as_str() == rule)
-    {
-        let known: Vec<&str> = config.rules.iter().map(|rule| rule.id.as_str()).collect();
-        return Err(Failure::usage(format!("there is no rule {rule:?}: the config has {}", known.join(", "))));
-    }
+    super::known_rule(config, args.rule.as_deref())?;
     let world = Arc::new(Aws::new(config).await?);
     let settings = settings(config, args, world.clock().now());
     let begun = Instant::now();
@@ -45,8 +40,8 @@ pub(super) async fn verify(config: &Config, args: &args::Verify) -> Result<Exit,
     };
     let ended = tokio::select! {
         ended = audit::walk(&world, &settings, &mut note) => ended,
-        () = tell_progress(&tally, begun) => return Ok(Exit::Stopped),
-        exit = interrupted() => return exit,
+        never = progress::show(WORDS, || figures(&tally)) => match never {},
+        exit = interrupted("what was compared so far is not the whole, and the report has no trailer") => return exit,
     };
     let tally = tally.into_inner().unwrap_or_else(PoisonError::into_inner);
     ended.map_err(|fault| unfinished(&fault))?;
@@ -55,7 +50,7 @@ pub(super) async fn verify(config: &Config, args: &args::Verify) -> Result<Exit,
         report.end(outcome.clone()).map_err(|fault| unfinished(&fault))?;
     }
     if args.json {
-        println!("{}", Value::Object(outcome));
+        say(Value::Object(outcome));
     } else {
         print_summary(&tally, &settings, args, begun.elapsed());
     }
@@ -70,16 +65,20 @@ fn unfinished(fault: &Fault) -> Failure {
     Failure::stopped(format!("the comparison stopped, its report is not whole: {fault}"))
 }
 
+/// How many single objects are looked at at once.
+pub(super) fn looks(config: &Config) -> usize {
+    match config.transfer.concurrency {
+        config::Concurrency::Auto => LOOKS,
+        config::Concurrency::Fixed(count) => usize::try_from(count.get()).unwrap_or(LOOKS),
+    }
+}
+
 fn further(asked: bool) -> Further {
     if asked { Further::Look } else { Further::Skip }
 }
 
 fn settings(config: &Config, args: &args::Verify, now: Timestamp) -> Settings {
     let seed = args.seed.unwrap_or(now.0);
-    let looks = match config.transfer.concurrency {
-        config::Concurrency::Auto => LOOKS,
-        config::Concurrency::Fixed(count) => usize::try_from(count.get()).unwrap_or(LOOKS),
-    };
     Settings {
         rules: config.rules.clone(),
         source_bucket: config.source.bucket.clone(),
@@ -90,7 +89,7 @@ fn settings(config: &Config, args: &args::Verify, now: Timestamp) -> Settings {
         metadata: further(args.check_metadata),
         tags: further(args.check_tags),
         versions: further(args.versions),
-        looks,
+        looks: looks(config),
         started: now,
     }
 }
@@ -150,22 +149,22 @@ fn outcome(tally: &Tally, settings: &Settings, took: Duration) -> Map<String, Va
 
 fn print_summary(tally: &Tally, settings: &Settings, args: &args::Verify, took: Duration) {
     let what = if args.versions { "versions" } else { "objects" };
-    println!("compared {} {what} in {:.1} s", tally.compared(), took.as_secs_f64());
+    say(format_args!("compared {} {what} in {:.1} s", tally.compared(), took.as_secs_f64()));
     for verdict in Verdict::ALL {
-        println!("  {:<11} {:>10}", verdict.name(), tally.of(verdict));
+        say(format_args!("  {:<11} {:>10}", verdict.name(), tally.of(verdict)));
     }
     if args.sample.is_some() {
-        println!(
+        say(format_args!(
             "a sample of {} %; the same again with --seed {}",
             settings.sample.share() * 100.0,
             settings.sample.seed()
-        );
+        ));
     }
     for hole in &tally.holes {
-        println!("not listed: {hole}");
+        say(format_args!("not listed: {hole}"));
     }
     if let Some(first) = &tally.first_obstacle {
-        println!("{} objects could not be looked at; the first: {first}", tally.obstacles);
+        say(format_args!("{} objects could not be looked at; the first: {first}", tally.obstacles));
     }
     let verdict = match (tally.incomplete(), tally.differs(), tally.of(Verdict::Unprovable)) {
         (true, _, _) => "incomplete: nothing can be said of what could not be read; mend the cause and run it again",
@@ -173,32 +172,23 @@ fn print_summary(tally: &Tally, settings: &Settings, args: &args::Verify, took: 
         (false, false, 0) => "the sides are equal",
         (false, false, _) => "no difference was found, but not all could be proven; --deep reads the bytes",
     };
-    println!("{verdict}");
+    say(verdict);
     match &args.report {
-        Some(path) => println!("evidence is in {}", path.display()),
-        None if tally.differs() => println!("--report FILE names each difference with its evidence"),
+        Some(path) => say(format_args!("evidence is in {}", path.display())),
+        None if tally.differs() => say("--report FILE names each difference with its evidence"),
         None => {}
     }
 }
 
-/// A line every ten seconds; never returns.
-async fn tell_progress(tally: &Mutex<Tally>, begun: Instant) {
-    let mut ticks = tokio::time::interval_at(begun + TELL, TELL);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut before = 0;
-    loop {
-        ticks.tick().await;
-        let (compared, differing) = {
-            let tally = tally.lock().unwrap_or_else(PoisonError::into_inner);
-            (tally.compared(), tally.compared() - tally.of(Verdict::Identical) + tally.of(Verdict::Extra))
-        };
-        let rate = compared.saturating_sub(before) / TELL.as_secs();
-        tracing::info!(compared, per_second = rate, not_identical = differing, "comparing");
-        before = compared;
-    }
+fn figures(tally: &Mutex<Tally>) -> Figures {
+    let tally = tally.lock().unwrap_or_else(PoisonError::into_inner);
+    let done = tally.compared();
+    let wrong = done - tally.of(Verdict::Identical) + tally.of(Verdict::Extra);
+    Figures { done, of: None, bytes: tally.bytes, bytes_of: None, failed: wrong }
 }
 
-async fn interrupted() -> Result<Exit, Failure> {
+/// Returns when a signal asks to stop; `so_far` says what that means.
+pub(super) async fn interrupted(so_far: &str) -> Result<Exit, Failure> {
     let listen =
         |kind| signal(kind).map_err(|error| Failure::stopped(format!("could not listen for signals: {error}")));
     let (mut interrupts, mut terminations) = (listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?);
@@ -206,6 +196,6 @@ async fn interrupted() -> Result<Exit, Failure> {
         _ = interrupts.recv() => {}
         _ = terminations.recv() => {}
     }
-    eprintln!("repl: interrupted: what was compared so far is not the whole, and the report has no trailer");
+    tracing::warn!("interrupted: {so_far}");
     Ok(Exit::Interrupted)
 }

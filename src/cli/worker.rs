@@ -11,10 +11,11 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::config::{self, Config};
-use crate::engine::budget::{Concurrency, Limits};
+use crate::engine::budget::Limits;
 use crate::engine::{self, Ack, Engine, Mode, Phase, Settings};
 use crate::ledger::Ledger;
 use crate::model::fault::{Fault, FaultKind};
+use crate::plan::brake::Bounds;
 use crate::plan::retry;
 use crate::watch::pulse::Pulse;
 
@@ -23,7 +24,7 @@ use super::world::{Aws, target_settings};
 use super::{Failure, socket};
 
 /// How long a drain may take before what is under way is dropped; it stays to be done.
-const DRAIN: Duration = Duration::from_secs(30);
+pub(super) const DRAIN: Duration = Duration::from_secs(30);
 /// Receive calls that wait at the queue at once: two keep a batch coming while another is written to disk.
 const RECEIVERS: usize = 2;
 /// The longest wait for a message that SQS permits (aws-semantics 7.2).
@@ -69,6 +70,8 @@ pub(super) enum Stopped {
     Interrupted,
     /// SIGTERM.
     Terminated,
+    /// `repl drain`.
+    Drained,
 }
 
 impl Worker {
@@ -97,16 +100,23 @@ impl Worker {
         stopped
     }
 
+    /// Has the worker end once what is under way is done.
+    pub(super) fn drain(&self) {
+        self.phases.send_replace(Phase::Drain);
+    }
+
     /// Runs the engine and moves its phase on: first signal, or `done` → Drain; second signal, or the deadline → Halt.
     async fn supervise(&self, done: impl Future<Output = ()>) -> Result<Stopped, Failure> {
         let mut interrupts = listen(SignalKind::interrupt())?;
         let mut terminations = listen(SignalKind::terminate())?;
         let mut running = std::pin::pin!(self.engine.run());
+        let mut phase = self.phase.clone();
         let stopped = tokio::select! {
-            ended = &mut running => return ended.map(|()| Stopped::Terminated).map_err(ledger_lost),
+            ended = &mut running => return ended.map(|()| Stopped::Drained).map_err(ledger_lost),
             _ = interrupts.recv() => Stopped::Interrupted,
             _ = terminations.recv() => Stopped::Terminated,
             () = done => Stopped::Done,
+            _ = phase.wait_for(|phase| *phase != Phase::Run) => Stopped::Drained,
         };
         tracing::info!("draining: what is under way is finished, nothing new is begun");
         self.phases.send_replace(Phase::Drain);
@@ -141,10 +151,7 @@ fn settings(config: &Config, long_poll: Duration) -> Settings {
     let transfer = &config.transfer;
     let limits = Limits {
         memory: transfer.memory,
-        concurrency: match transfer.concurrency {
-            config::Concurrency::Auto => Concurrency::Auto,
-            config::Concurrency::Fixed(count) => Concurrency::Fixed(usize::try_from(count.get()).unwrap_or(usize::MAX)),
-        },
+        concurrency: transfer.concurrency,
         bandwidth: transfer.bandwidth.map(std::num::NonZeroU64::get),
         requests_per_second: transfer.requests_per_second.map(std::num::NonZeroU32::get),
     };
@@ -159,7 +166,12 @@ fn settings(config: &Config, long_poll: Duration) -> Settings {
             config::TransferMode::ServerSide => Mode::ServerSide,
         },
         limits,
+        windows: transfer.windows.clone(),
         retry: retry::Policy::default(),
+        brake: Bounds {
+            per_hour: config.brake.deletes_per_hour,
+            share: config.brake.share_of_keys.parts_per_million(),
+        },
         ack: match config.queue.as_ref().map(|queue| queue.ack) {
             Some(config::Ack::Settled) => Ack::Settled,
             Some(config::Ack::Admitted) | None => Ack::Admitted,

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use crate::aws::{Clients, Endpoint, kms::Kms, s3::S3Bucket, sqs::SqsQueue};
-use crate::config::{Config, Connection};
+use crate::aws::{Clients, Endpoint, HotPath, kms::Kms, s3::S3Bucket, sqs::SqsQueue};
+use crate::config::{Config, Connection, TransferClient};
 use crate::engine::{ServerSide, TargetSettings};
 use crate::model::fault::{Fault, Side};
 use crate::model::object::{TargetId, Timestamp};
+use crate::model::usage::Place;
 use crate::ports::{Clock, World};
 
 /// The system's clock.
@@ -35,14 +36,21 @@ impl Aws {
     /// Connects nothing yet: credentials are looked up with the first request.
     pub(super) async fn new(config: &Config) -> Result<Self, Fault> {
         let clients = Clients::new();
+        let client = match config.transfer.client {
+            TransferClient::Lean => HotPath::Lean,
+            TransferClient::Sdk => HotPath::Sdk,
+        };
+        let endpoint = |connection: &Connection, owner_side| endpoint(connection, owner_side, client);
         let source = endpoint(&config.source.connection, Side::Source);
-        let source = S3Bucket::new(&clients.sdk_config(&source).await?, &source, &*config.source.bucket);
+        let sdk = clients.sdk_config(&source).await?;
+        let source = S3Bucket::metered(&sdk, &source, &*config.source.bucket, Place::Source);
         let mut targets = BTreeMap::new();
         for target in &config.targets {
             let store = endpoint(&target.connection, Side::Target);
             let sdk = clients.sdk_config(&store).await?;
             let keys = Kms::new(&sdk, &endpoint(&target.connection, Side::Keys));
-            targets.insert(target.id.clone(), (S3Bucket::new(&sdk, &store, &*target.bucket), keys));
+            let place = Place::Target(target.id.clone());
+            targets.insert(target.id.clone(), (S3Bucket::metered(&sdk, &store, &*target.bucket, place), keys));
         }
         let queue = match &config.queue {
             None => None,
@@ -106,7 +114,7 @@ pub(super) fn target_settings(config: &Config) -> BTreeMap<TargetId, TargetSetti
 }
 
 /// A connection of the config as the adapters want it.
-pub(super) fn endpoint(connection: &Connection, owner_side: Side) -> Endpoint {
+pub(super) fn endpoint(connection: &Connection, owner_side: Side, client: HotPath) -> Endpoint {
     Endpoint {
         region: connection.region.clone(),
         endpoint: connection.endpoint.clone(),
@@ -116,5 +124,6 @@ pub(super) fn endpoint(connection: &Connection, owner_side: Side) -> Endpoint {
         external_id: connection.external_id.clone(),
         expected_bucket_owner: connection.expected_bucket_owner.clone(),
         owner_side,
+        client,
     }
 }

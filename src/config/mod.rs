@@ -10,6 +10,7 @@ mod check;
 mod errors;
 mod file;
 mod kinds;
+mod prices;
 mod sections;
 mod settings;
 pub mod units;
@@ -18,10 +19,11 @@ pub mod units;
 mod tests;
 
 pub use errors::{Errors, Problem};
+pub use prices::{built_in_prices, parse_prices};
 pub use settings::{
     Ack, Brake, Canary, Concurrency, Config, Connection, Escalation, IntelligentTiering, Ledger, Lifecycle,
     LifecycleRule, LifecycleSide, Monitoring, Queue, Receipts, Secret, Share, Sla, Smtp, Source, Target, Tier,
-    Transfer, TransferMode, Transition, Web, Webhook,
+    Transfer, TransferClient, TransferMode, Transition, Web, Webhook,
 };
 
 /// Reads the text of a config file; `file` is its name, as errors shall show it.

@@ -14,13 +14,15 @@ use super::kinds::{
 };
 use super::settings::{
     Ack, Brake, Canary, Concurrency, Config, Connection, Escalation, Ledger, Lifecycle, LifecycleSide, Monitoring,
-    Queue, Receipts, Secret, Share, Sla, Smtp, Source, Target, Tier, Transfer, TransferMode, Web, Webhook,
+    Queue, Receipts, Secret, Share, Sla, Smtp, Source, Target, Tier, Transfer, TransferClient, TransferMode, Web,
+    Webhook,
 };
 use crate::model::object::{RuleId, TargetId};
 use crate::plan::route::{History, Rule};
 use crate::watch::alarms::Thresholds;
 
 mod lifecycle;
+mod windows;
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -205,6 +207,12 @@ fn transfer(section: &mut Section<'_>) -> Transfer {
         concurrency: section.get_or("concurrency", &CONCURRENCY, Concurrency::Auto),
         bandwidth: section.get_or("bandwidth", &BANDWIDTH, None),
         requests_per_second: section.get_or("requests_per_second", &REQUEST_RATE, None),
+        windows: section.list("windows", windows::window).unwrap_or_default(),
+        client: section.choose(
+            "client",
+            &[("lean", TransferClient::Lean), ("sdk", TransferClient::Sdk)],
+            TransferClient::Lean,
+        ),
     }
 }
 

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::model::object::TargetId;
+use crate::model::window::Window;
 use crate::plan::route::Rule;
 use crate::watch::alarms::Thresholds;
 
@@ -205,7 +206,7 @@ pub struct Canary {
 }
 
 /// Bounds of the transfer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Transfer {
     /// Whether bytes pass through the worker.
     pub mode: TransferMode,
@@ -217,6 +218,19 @@ pub struct Transfer {
     pub bandwidth: Option<NonZeroU64>,
     /// Requests per second, both sides together; `None` is unlimited.
     pub requests_per_second: Option<NonZeroU32>,
+    /// Other bounds at certain times, in the order of the file: of each bound the first that holds decides.
+    pub windows: Vec<Window>,
+    /// Who sends the requests of the hot path.
+    pub client: TransferClient,
+}
+
+/// Who sends the requests that every object costs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TransferClient {
+    /// The program's own client.
+    Lean,
+    /// The AWS SDK.
+    Sdk,
 }
 
 /// Whether bytes pass through the worker (DESIGN 4.3).
@@ -230,14 +244,7 @@ pub enum TransferMode {
     ServerSide,
 }
 
-/// How much is done at once.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Concurrency {
-    /// Grows while it helps.
-    Auto,
-    /// Always this many.
-    Fixed(NonZeroU32),
-}
+pub use crate::model::limits::Concurrency;
 
 /// What was promised to the users of the target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

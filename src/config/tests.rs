@@ -7,7 +7,9 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
+use crate::model::limits::Bound;
 use crate::model::object::TargetId;
+use crate::model::window::Zone;
 use crate::plan::route::History;
 
 const LEAST: &str = r#"[source]
@@ -553,4 +555,38 @@ proptest! {
             prop_assert!(said.contains(&told), "{}", said);
         }
     }
+}
+
+#[test]
+fn windows_are_read_and_their_mistakes_told() {
+    let office = "[[transfer.windows]]\nfrom = \"08:00\"\nto = \"18:00\"\n";
+    let config =
+        meant(&format!("[transfer]\nbandwidth = \"1MiB/s\"\n{office}bandwidth = \"unlimited\"\nconcurrency = 4"));
+    let window = &config.transfer.windows[0];
+    assert_eq!((window.days, &window.zone), ([true; 7], &Zone::utc()));
+    assert_eq!(window.limits.bandwidth, Some(Bound::Unlimited), "said, and not left out");
+    assert_eq!(window.limits.requests_per_second, None);
+    let weekend =
+        meant(&format!("{office}days = [\"sun\", \"sat\"]\nzone = \"Europe/London\"\nconcurrency = \"auto\""));
+    assert_eq!(weekend.transfer.windows[0].days, [false, false, false, false, false, true, true]);
+    for (more, sentence) in [
+        ("", "transfer.windows[0]: it limits nothing, accepted is bandwidth, requests_per_second or concurrency"),
+        (
+            "concurrency = 1\ndays = [\"monday\"]",
+            "transfer.windows[0].days[0]: \"monday\" is no day, accepted is \"mon\"",
+        ),
+        ("concurrency = 1\ndays = []", "transfer.windows[0].days: it holds no day, accepted is a list such as"),
+        ("concurrency = 1\nzone = \"Europe/Lundon\"", "transfer.windows[0].zone: \"Europe/Lundon\" is no time zone"),
+        ("concurrency = 0", "transfer.windows[0].concurrency: 0 would let nothing through"),
+        ("concurency = 1", "transfer.windows[0].concurency: unknown key, did you mean \"concurrency\"?"),
+    ] {
+        let told = said(&format!("{office}{more}"));
+        assert!(told.contains(sentence), "{told}");
+    }
+    let told = said("[[transfer.windows]]\nfrom = \"8\"\nconcurrency = 1");
+    assert!(
+        told.contains("windows[0].from: \"8\" is no time of day, accepted is a time of day from \"00:00\""),
+        "{told}"
+    );
+    assert!(told.contains("windows[0].to: it is missing, accepted is a time of day"), "{told}");
 }

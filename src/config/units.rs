@@ -107,6 +107,25 @@ pub fn parse_share(text: &str) -> Result<Share, String> {
     parts.and_then(Share::from_parts_per_million).ok_or_else(|| format!("{text:?} is more than \"100%\""))
 }
 
+/// Reads an amount of dollars such as `5`, `5.00`, `$5` or `5usd`.
+///
+/// # Errors
+/// The reason, as the first half of a sentence.
+pub fn parse_dollars(text: &str) -> Result<f64, String> {
+    let bare = text.strip_prefix('$').unwrap_or(text);
+    let bare = if bare.len() == text.len() {
+        ["usd", "USD"].iter().find_map(|unit| bare.strip_suffix(unit)).unwrap_or(bare).trim_end()
+    } else {
+        bare
+    };
+    let (whole, decimals) = bare.split_once('.').unwrap_or((bare, "0"));
+    let digits = |part: &str| !part.is_empty() && part.len() <= 12 && part.bytes().all(|byte| byte.is_ascii_digit());
+    match bare.parse() {
+        Ok(dollars) if digits(whole) && digits(decimals) => Ok(dollars),
+        Ok(_) | Err(_) => Err(format!("{text:?} is not an amount of dollars such as \"5.00\", \"$5\" or \"5usd\"")),
+    }
+}
+
 /// The digits that `rest` begins with as a number, and what follows them; `text` is the whole, for the reason.
 fn leading_number<'t>(rest: &'t str, text: &str) -> Result<(u64, &'t str), String> {
     let (digits, tail) = rest.split_at(rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len()));
@@ -184,6 +203,16 @@ mod tests {
             (parse_share("99999999999%").unwrap_err(), "more than \"100%\""),
         ] {
             assert!(refused.contains(reason), "{refused}");
+        }
+    }
+
+    #[test]
+    fn dollars_are_read() {
+        for (text, dollars) in [("5", 5.0), ("5.00", 5.0), ("$5", 5.0), ("5usd", 5.0), ("0.25 USD", 0.25), ("0", 0.0)] {
+            assert_eq!(parse_dollars(text), Ok(dollars), "{text}");
+        }
+        for text in ["", "$", "-5", "5eur", "$5usd", "1e3", ".5", "5.", "inf", "NaN", "1.2.3", "1,000"] {
+            assert!(parse_dollars(text).is_err(), "{text}");
         }
     }
 

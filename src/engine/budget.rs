@@ -1,7 +1,7 @@
 //! Bounds: memory in flight, bytes per second, requests per second. A permit is taken before the GET and travels with
 //! the bytes until their PUT is answered; order is always memory first, then requests, then bandwidth.
 
-use std::num::NonZeroU32;
+use std::num::{NonZeroU32, NonZeroU64};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,17 +9,10 @@ use governor::clock::Clock as RateClock;
 use governor::middleware::NoOpMiddleware;
 use governor::state::{InMemoryState, NotKeyed};
 use governor::{Quota, RateLimiter};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::Instant;
 
-/// How many transfers may run at once.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Concurrency {
-    /// Found by itself (`plan/pace`).
-    Auto,
-    /// This many.
-    Fixed(usize),
-}
+pub use crate::model::limits::Concurrency;
 
 /// The bounds, as configured.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -80,12 +73,12 @@ impl Rate {
         Self { limiter: RateLimiter::direct_with_clock(Quota::per_second(cells), clock), burst: cells.get(), clock }
     }
 
-    async fn take(&self, cells: u32) {
-        let mut left = cells;
-        while left > 0 {
-            let Some(now) = NonZeroU32::new(left.min(self.burst)) else { return };
+    /// Takes what is left to be taken; dropped, it has taken some of it.
+    async fn take(&self, left: &mut u32) {
+        while *left > 0 {
+            let Some(now) = NonZeroU32::new((*left).min(self.burst)) else { return };
             match self.limiter.check_n(now) {
-                Ok(Ok(())) => left -= now.get(),
+                Ok(Ok(())) => *left -= now.get(),
                 Ok(Err(not_yet)) => tokio::time::sleep(not_yet.wait_time_from(self.clock.now())).await,
                 // More than the burst in one request: cannot be, as `now` is cut to it.
                 Err(_) => return,
@@ -94,14 +87,26 @@ impl Rate {
     }
 }
 
+/// A rate of so many cells; the old one where it is the same, with what was spent of it.
+fn follow(old: Option<Arc<Rate>>, cells: Option<u32>) -> Option<Arc<Rate>> {
+    let cells = cells?.max(1);
+    Some(old.filter(|rate| rate.burst == cells).unwrap_or_else(|| Arc::new(Rate::per_second(cells))))
+}
+
 /// The budget that all transfers share.
 #[derive(Debug)]
 pub struct Budget {
     memory: Arc<Semaphore>,
     memory_kib: u32,
     heavy: Arc<Semaphore>,
-    bandwidth: Option<Rate>,
-    requests: Option<Rate>,
+    rates: watch::Sender<Rates>,
+}
+
+/// The rates in force; replaced when limits change.
+#[derive(Clone, Debug, Default)]
+struct Rates {
+    bandwidth: Option<Arc<Rate>>,
+    requests: Option<Arc<Rate>>,
 }
 
 impl Budget {
@@ -113,8 +118,34 @@ impl Budget {
             memory: Arc::new(Semaphore::new(memory_kib as usize)),
             memory_kib,
             heavy: Arc::new(Semaphore::new(memory_kib as usize * 3 / 4)),
-            bandwidth: limits.bandwidth.map(|bytes| Rate::per_second(kib(bytes))),
-            requests: limits.requests_per_second.map(Rate::per_second),
+            rates: watch::channel(Rates {
+                bandwidth: follow(None, limits.bandwidth.map(kib)),
+                requests: follow(None, limits.requests_per_second),
+            })
+            .0,
+        }
+    }
+
+    /// Puts other rates in force, for those who wait already too.
+    pub(super) fn set(&self, bandwidth: Option<NonZeroU64>, requests: Option<NonZeroU32>) {
+        self.rates.send_modify(|rates| {
+            rates.bandwidth = follow(rates.bandwidth.take(), bandwidth.map(|bytes| kib(bytes.get())));
+            rates.requests = follow(rates.requests.take(), requests.map(NonZeroU32::get));
+        });
+    }
+
+    /// Spends cells of one rate, waiting as long as it takes, or until there is no such rate any more.
+    async fn spend(&self, mut cells: u32, pick: fn(&Rates) -> Option<&Arc<Rate>>) {
+        if pick(&self.rates.borrow()).is_none() {
+            return;
+        }
+        let mut rates = self.rates.subscribe();
+        while cells > 0 {
+            let Some(rate) = pick(&rates.borrow_and_update()).cloned() else { return };
+            tokio::select! {
+                () = rate.take(&mut cells) => return,
+                _ = rates.changed() => {}
+            }
         }
     }
 
@@ -145,16 +176,12 @@ impl Budget {
 
     /// Waits until one more request may be sent.
     pub async fn request(&self) {
-        if let Some(rate) = &self.requests {
-            rate.take(1).await;
-        }
+        self.spend(1, |rates| rates.requests.as_ref()).await;
     }
 
     /// Waits until `bytes` more may be read.
     pub async fn bandwidth(&self, bytes: usize) {
-        if let Some(rate) = &self.bandwidth {
-            rate.take(kib(bytes as u64)).await;
-        }
+        self.spend(kib(bytes as u64), |rates| rates.bandwidth.as_ref()).await;
     }
 }
 
@@ -189,6 +216,27 @@ mod tests {
         let start = Instant::now();
         budget.bandwidth(100 << 10).await;
         assert!(start.elapsed() >= Duration::from_secs(8));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_limit_that_is_lifted_frees_those_who_wait() {
+        let budget = Budget::new(&Limits { bandwidth: Some(1 << 10), ..Limits::default() });
+        let start = Instant::now();
+        let lifted = async {
+            tokio::time::sleep(Duration::from_secs(10)).await;
+            budget.set(None, None);
+        };
+        tokio::join!(budget.bandwidth(1 << 20), lifted);
+        assert_eq!(start.elapsed().as_secs(), 10, "1 MiB at 1 KiB/s would take 1,023 s");
+        budget.set(NonZeroU64::new(1 << 20), NonZeroU32::new(1));
+        budget.bandwidth(3 << 20).await;
+        assert!((11..=13).contains(&start.elapsed().as_secs()), "a new limit holds: {:?}", start.elapsed());
+        let same = start.elapsed();
+        for _ in 0..5 {
+            budget.request().await;
+            budget.set(NonZeroU64::new(1 << 20), NonZeroU32::new(1));
+        }
+        assert!(start.elapsed() - same >= Duration::from_millis(3900), "told again, a limit is not begun anew");
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,17 +1,20 @@
 //! Claims what is due and works on it, as many keys at once as helps.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::JoinSet;
 
 use crate::ledger::Lane;
+use crate::meter;
 use crate::model::fault::{Fault, FaultKind};
 use crate::model::object::Timestamp;
 use crate::plan::pace::{Pace, Window};
-use crate::ports::{Clock, World};
+use crate::ports::World;
 
 use super::budget::{Concurrency, PIPE};
+use super::spending::{self, Entry};
 use super::{Phase, Shared, replicate};
 
 /// Transfers at once to begin with, and the most that are ever tried: beyond it a t4g.nano's two cores are busy.
@@ -19,6 +22,9 @@ const START: usize = 16;
 const MOST: usize = 128;
 /// How long one look of the pace controller takes in.
 const WINDOW: Duration = Duration::from_millis(500);
+/// One lane is claimed ahead for so many at work: a claim is a trip to the ledger's thread, and one for each object would
+/// cost as much as the object's own settlement.
+const AHEAD: usize = 2;
 /// The longest sleep without a look at the ledger: deferred jobs and probes come due without a sound.
 const LONGEST_SLEEP: Duration = Duration::from_secs(1);
 
@@ -27,6 +33,9 @@ pub(super) async fn dispatch<W: World>(shared: Arc<Shared<W>>) -> Result<(), Fau
     let mut lanes: JoinSet<Result<(), Fault>> = JoinSet::new();
     let mut pace = Measured::new(&shared);
     let mut phase = shared.phase.clone();
+    // Claimed, but not begun.
+    let mut ready = VecDeque::new();
+    let mut more = false;
     loop {
         match shared.phase() {
             Phase::Run => {}
@@ -38,13 +47,21 @@ pub(super) async fn dispatch<W: World>(shared: Arc<Shared<W>>) -> Result<(), Fau
         }
         let limit = pace.look(&shared, lanes.len());
         let free = limit.saturating_sub(lanes.len());
-        let claimed = if free > 0 && !paused(&shared)? { claim(&shared, free).await? } else { Vec::new() };
-        let idle = claimed.is_empty();
-        for lane in claimed {
+        let paused = shared.is_paused();
+        if paused {
+            ready.clear();
+        } else if free > ready.len() {
+            let claimed = claim(&shared, free - ready.len() + limit / AHEAD).await?;
+            // A lane that ends may make another one ready, and a claim may stop early: as long as it brings any, ask on.
+            more = !claimed.is_empty();
+            ready.extend(claimed);
+        }
+        for lane in ready.drain(..free.min(ready.len())) {
             lanes.spawn(run_lane(Arc::clone(&shared), lane));
         }
-        if idle || lanes.len() >= limit {
-            let wait = until_due(&shared)?;
+        let full = lanes.len() >= limit;
+        if full || !std::mem::take(&mut more) {
+            let wait = if full || paused { LONGEST_SLEEP } else { until_due(&shared)? };
             tokio::select! {
                 joined = lanes.join_next(), if !lanes.is_empty() => if let Some(joined) = joined { finished(joined)? },
                 () = shared.work.notified() => {}
@@ -53,6 +70,8 @@ pub(super) async fn dispatch<W: World>(shared: Arc<Shared<W>>) -> Result<(), Fau
             }
         }
     }
+    // What was only claimed is given back.
+    drop(ready);
     let mut halt = shared.phase.clone();
     tokio::select! {
         ended = finish(&mut lanes) => ended,
@@ -85,20 +104,25 @@ fn finished(joined: Result<Result<(), Fault>, tokio::task::JoinError>) -> Result
 }
 
 async fn run_lane<W: World>(shared: Arc<Shared<W>>, mut lane: Lane) -> Result<(), Fault> {
-    while shared.phase() == Phase::Run {
+    while shared.may_begin() {
         let Some(claim) = lane.next() else { break };
-        match replicate::work(&shared, &lane, claim).await {
+        let worked = match spending::enter(&shared, &claim) {
+            Entry::Uncounted => replicate::work(&shared, &lane, claim).await,
+            Entry::Refused => spending::put_off(&shared, claim).await,
+            Entry::Paid(purse) => {
+                let job = claim.job().clone();
+                let worked = meter::under(purse.meter(), replicate::work(&shared, &lane, claim)).await;
+                purse.done(&job);
+                worked
+            }
+        };
+        match worked {
             Ok(()) => shared.pulse.finished(),
             Err(fault) if fault.kind == FaultKind::Ledger => return Err(fault),
             Err(fault) => tracing::error!(%fault, "a job could not be written down; it stays to be done"),
         }
     }
     Ok(())
-}
-
-fn paused<W: World>(shared: &Shared<W>) -> Result<bool, Fault> {
-    let control = shared.ledger.control()?;
-    Ok(control.paused && control.paused_until.is_none_or(|until| until > shared.world.clock().now()))
 }
 
 fn until_due<W: World>(shared: &Shared<W>) -> Result<Duration, Fault> {
@@ -109,6 +133,7 @@ fn until_due<W: World>(shared: &Shared<W>) -> Result<Duration, Fault> {
 
 /// The pace controller with its measurements.
 struct Measured {
+    concurrency: Concurrency,
     pace: Option<Pace>,
     limit: usize,
     since: tokio::time::Instant,
@@ -121,8 +146,9 @@ struct Measured {
 impl Measured {
     fn new<W: World>(shared: &Shared<W>) -> Self {
         let fits = usize::try_from(shared.settings.limits.memory / PIPE).unwrap_or(MOST);
-        let (pace, limit) = match shared.settings.limits.concurrency {
-            Concurrency::Fixed(limit) => (None, limit.max(1)),
+        let concurrency = shared.governing.concurrency();
+        let (pace, limit) = match concurrency {
+            Concurrency::Fixed(limit) => (None, usize::try_from(limit.get()).unwrap_or(MOST)),
             Concurrency::Auto => {
                 let pace = Pace::new(START.min(fits), MOST.min(fits.saturating_mul(2)));
                 let limit = pace.limit();
@@ -130,10 +156,13 @@ impl Measured {
             }
         };
         let since = tokio::time::Instant::now();
-        Self { pace, limit, since, finished: 0, bytes: 0, throttled: 0, saturated: false }
+        Self { concurrency, pace, limit, since, finished: 0, bytes: 0, throttled: 0, saturated: false }
     }
 
     fn look<W: World>(&mut self, shared: &Shared<W>, busy: usize) -> usize {
+        if shared.governing.concurrency() != self.concurrency {
+            *self = Self::new(shared);
+        }
         self.saturated |= busy >= self.limit;
         let Some(pace) = &mut self.pace else { return self.limit };
         if self.since.elapsed() < WINDOW {

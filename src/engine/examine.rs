@@ -101,6 +101,12 @@ pub(super) async fn examine<W: World>(shared: &Arc<Shared<W>>, at: &At<'_, W>) -
     if missing.is_empty() {
         return Ok(Some(nothing_missing(at, &source, &told, wanted)));
     }
+    let last = missing.last().copied().unwrap_or(wanted);
+    let newer = source.get(last + 1..).unwrap_or_default();
+    if kinds.get(last) == Some(&Kind::Marker) && told.current.is_some() && !shared.is_followed(at, newer).await? {
+        // Before the first step: a history is not left half appended.
+        shared.may_hide(at).await?;
+    }
     append(shared, at, &source, missing, told.current).await
 }
 

@@ -4,16 +4,17 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use crate::ledger::{Admission, JobId, Quarantined};
+use crate::ledger::{Admission, JobId, Ledger, Quarantined};
 use crate::model::fault::Fault;
-use crate::plan::route;
+use crate::model::object::Timestamp;
+use crate::plan::route::{self, Rule};
 use crate::ports::{ChangeQueue, Content, Delivery, World};
 
 use super::{Ack, Phase, Shared};
 
 /// Between tries while the queue cannot be reached.
 const QUEUE_RETRY: Duration = Duration::from_secs(5);
-/// How long a receive that is under way when the engine stops may still bring its answer. The queue does not notice at
+/// How long a receive that is under way when the engine stops or is paused may still bring its answer. The queue does not notice at
 /// once that nobody listens any more: what it hands out then is hidden for nothing until its visibility ends.
 const LAST_ANSWER: Duration = Duration::from_secs(2);
 /// With `Ack::Settled`: messages are hidden for this long from now, over and over.
@@ -27,22 +28,22 @@ type Receipt<W> = <<W as World>::Queue as ChangeQueue>::Receipt;
 /// Receives until the phase ends. Returns an error only when the ledger can no longer be trusted.
 pub(super) async fn receive<W: World>(shared: Arc<Shared<W>>) -> Result<(), Fault> {
     let Some(queue) = shared.world.queue() else { return Ok(()) };
-    let mut phase = shared.phase.clone();
     while shared.phase() == Phase::Run {
+        shared.open().await;
         let turn = shared.intake.polling.lock().await;
-        if shared.phase() != Phase::Run {
-            return Ok(());
+        if !shared.may_begin() {
+            continue;
         }
         let mut receiving = std::pin::pin!(queue.receive(shared.settings.long_poll));
         let received = tokio::select! {
             received = &mut receiving => Some(received),
-            _ = phase.wait_for(|phase| *phase != Phase::Run) => None,
+            () = shared.closed() => None,
         };
         let Some(received) = received else {
             if let Ok(Ok(late)) = tokio::time::timeout(LAST_ANSWER, receiving).await {
                 give_back(queue, late).await;
             }
-            return Ok(());
+            continue;
         };
         match received {
             Ok(deliveries) => {
@@ -93,19 +94,30 @@ async fn take_in<W: World>(
     deliveries: Vec<Delivery<Receipt<W>>>,
 ) -> Result<Vec<Receipt<W>>, Fault> {
     let mut admission = Admission { now: shared.now(), ..Default::default() };
-    // Per delivery: its receipt and how many jobs it led to.
+    // Per delivery: its receipt, its id and how many jobs it led to.
     let mut receipts = Vec::with_capacity(deliveries.len());
     for delivery in deliveries {
         let before = admission.jobs.len();
-        let receipt = delivery.receipt.clone();
+        let (receipt, message) = (delivery.receipt.clone(), delivery.id.clone());
         sort(shared, delivery, &mut admission);
-        receipts.push((receipt, admission.jobs.len() - before));
+        receipts.push((receipt, message, admission.jobs.len() - before));
     }
     let admitted = shared.ledger.admit(admission).await?;
+    if !admitted.turned_away.is_empty() {
+        let messages = admitted.turned_away.join(", ");
+        tracing::error!(
+            messages,
+            "the quarantine is full: messages that cannot be understood stay in the queue, which gives them to its \
+             dead-letter queue; see to `repl failures`"
+        );
+    }
     let mut ids = admitted.ids.into_iter();
     let mut done = Vec::with_capacity(receipts.len());
-    for (receipt, jobs) in receipts {
+    for (receipt, message, jobs) in receipts {
         let ids: Vec<JobId> = ids.by_ref().take(jobs).collect();
+        if admitted.turned_away.contains(&message) {
+            continue;
+        }
         if shared.settings.ack == Ack::Settled && !ids.is_empty() {
             shared.held.hold(receipt, &ids);
         } else {
@@ -117,25 +129,55 @@ async fn take_in<W: World>(
 
 /// What one message leads to: jobs, reasons why not, or the quarantine.
 fn sort<W: World>(shared: &Shared<W>, delivery: Delivery<Receipt<W>>, admission: &mut Admission) {
-    let mut unreadable = Vec::new();
-    match delivery.content {
-        Content::Changes { changes, ignored, unreadable: parts } => {
-            for change in changes {
-                let routing = route::route(&shared.settings.rules, &change);
-                admission.jobs.extend(routing.jobs);
-                admission.ignored.extend(routing.ignored);
-            }
-            admission.ignored.extend(ignored);
-            unreadable.extend(parts);
-        }
-        Content::Unreadable(reason) => unreadable.push(reason),
-    }
-    if !unreadable.is_empty() {
-        let reason = unreadable.join("; ");
+    if let Some(reason) = take_apart(&shared.settings.rules, delivery.content, admission) {
         tracing::warn!(message = delivery.id, reason, "quarantined: the message cannot be understood");
         let (message_id, body) = (delivery.id, delivery.body);
         admission.quarantined.push(Quarantined { id: 0, message_id, reason, received: admission.now, body });
     }
+}
+
+/// Puts what can be understood of a message into an admission; gives the reason why the rest cannot.
+fn take_apart(rules: &[Rule], content: Content, admission: &mut Admission) -> Option<String> {
+    match content {
+        Content::Changes { changes, ignored, unreadable } => {
+            for change in changes {
+                let routing = route::route(rules, &change);
+                admission.jobs.extend(routing.jobs);
+                admission.ignored.extend(routing.ignored);
+            }
+            admission.ignored.extend(ignored);
+            (!unreadable.is_empty()).then(|| unreadable.join("; "))
+        }
+        Content::Unreadable(reason) => Some(reason),
+    }
+}
+
+/// What became of a message of the quarantine that was read again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Redriven {
+    /// All of it is understood now: it has left the quarantine, and led to so many jobs.
+    Understood(u64),
+    /// It stays, for this reason.
+    Still(String),
+}
+
+/// Takes a message of the quarantine in again, as `content` now understands it; returns when that is on disk. What was
+/// taken in before is admitted once more and found done.
+pub async fn redrive(
+    ledger: &Ledger,
+    rules: &[Rule],
+    id: u64,
+    content: Content,
+    now: Timestamp,
+) -> Result<Redriven, Fault> {
+    let mut admission = Admission { now, ..Default::default() };
+    let still = take_apart(rules, content, &mut admission);
+    if still.is_none() {
+        admission.understood.push(id);
+    }
+    let jobs = admission.jobs.len() as u64;
+    let _admitted = ledger.admit(admission).await?;
+    Ok(still.map_or(Redriven::Understood(jobs), Redriven::Still))
 }
 
 /// Deletes messages; one that will not be deleted comes again and is found done.

@@ -8,18 +8,23 @@
 //! Invariants kept here: I2 nothing unverified becomes visible · I5 one live claim per target key (the ledger's lanes)
 //! · I6 bytes in flight stay within the budget and return to zero · I8 every job ends settled or parked.
 
+mod brake;
 pub mod budget;
 mod digest;
 mod dispatch;
 mod examine;
 mod follow;
-mod intake;
+mod gate;
+mod governing;
+pub mod intake;
 mod keys;
 mod multipart;
+pub mod orphans;
 pub mod receipts;
 mod reconcile;
 mod replicate;
 pub mod scan;
+pub mod spending;
 mod transfer;
 mod verify;
 
@@ -33,12 +38,15 @@ use tokio::task::JoinSet;
 use crate::ledger::Ledger;
 use crate::model::fault::{Fault, FaultKind, Side};
 use crate::model::object::{TargetId, Versioning};
+use crate::model::window::Window;
+use crate::plan::brake::Bounds;
 use crate::plan::retry;
 use crate::plan::route::Rule;
 use crate::ports::{Clock, ObjectStore, World};
 use crate::watch::pulse::Pulse;
 
 use budget::{Budget, Limits};
+use spending::Purse;
 
 /// Where the engine is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -104,8 +112,12 @@ pub struct Settings {
     pub mode: Mode,
     /// The bounds.
     pub limits: Limits,
+    /// Other bounds at certain times.
+    pub windows: Vec<Window>,
     /// The durable retry layer.
     pub retry: retry::Policy,
+    /// How many deletes may go to a target within an hour.
+    pub brake: Bounds,
     /// When messages are deleted.
     pub ack: Ack,
     /// How many receive calls wait at the queue at once.
@@ -130,6 +142,10 @@ struct Shared<W: World> {
     budget: Arc<Budget>,
     pulse: Arc<Pulse>,
     phase: watch::Receiver<Phase>,
+    /// What an operator holds back.
+    gate: gate::Gate,
+    /// The limits in force.
+    governing: governing::Governing,
     /// Rung when there may be something to claim.
     work: Notify,
     versioning: Mutex<BTreeMap<Option<TargetId>, (tokio::time::Instant, Versioning)>>,
@@ -140,6 +156,8 @@ struct Shared<W: World> {
     held: intake::Held<W>,
     /// Where receipts are handed in, where any are written.
     desk: Option<receipts::Desk>,
+    /// What the sync under way pays with; `None` where none has begun.
+    purse: Mutex<Option<Arc<Purse>>>,
 }
 
 /// What attempts have shown of server-side copying to one target.
@@ -172,6 +190,7 @@ impl<W: World> Engine<W> {
         phase: watch::Receiver<Phase>,
     ) -> Self {
         let budget = Arc::new(Budget::new(&settings.limits));
+        let governing = governing::Governing::new(&settings.limits, settings.windows.clone());
         let desk = settings.receipts.as_ref().map(|_| receipts::Desk::default());
         let shared = Shared {
             world,
@@ -180,6 +199,8 @@ impl<W: World> Engine<W> {
             budget,
             pulse,
             phase,
+            gate: gate::Gate::default(),
+            governing,
             work: Notify::new(),
             versioning: Mutex::default(),
             server_side: Mutex::default(),
@@ -187,6 +208,7 @@ impl<W: World> Engine<W> {
             intake: intake::Order::default(),
             held: intake::Held::default(),
             desk,
+            purse: Mutex::default(),
         };
         Self { shared: Arc::new(shared) }
     }
@@ -194,6 +216,8 @@ impl<W: World> Engine<W> {
     /// Runs until the phase has become `Drain` and everything under way has ended, or `Halt`. An error means that the
     /// ledger can no longer be trusted: nothing has been acknowledged since.
     pub async fn run(&self) -> Result<(), Fault> {
+        self.shared.gate.follow(self.shared.ledger.control()?);
+        self.shared.recall_limits()?;
         let mut tasks = JoinSet::new();
         if self.shared.world.queue().is_some() {
             for _ in 0..self.shared.settings.receivers.max(1) {
@@ -206,6 +230,8 @@ impl<W: World> Engine<W> {
         }
         let receipts = receipts::Writing::begin(&self.shared);
         tasks.spawn(keys::prove_all(Arc::clone(&self.shared)));
+        tasks.spawn(governing::follow_windows(Arc::clone(&self.shared)));
+        tasks.spawn(orphans::end_those_left(Arc::clone(&self.shared)));
         tasks.spawn(dispatch::dispatch(Arc::clone(&self.shared)));
         let mut ended = Ok(());
         while let Some(joined) = tasks.join_next().await {
@@ -219,6 +245,11 @@ impl<W: World> Engine<W> {
         receipts.end().await;
         let flushed = self.shared.ledger.flush().await;
         ended.and(flushed)
+    }
+
+    /// From now on jobs of comparisons are counted and paid for with this; `None`: they are neither.
+    pub fn pay_with(&self, purse: Option<Arc<Purse>>) {
+        *self.shared.purse.lock().unwrap_or_else(PoisonError::into_inner) = purse;
     }
 
     /// Bytes of objects in memory now.
@@ -246,6 +277,10 @@ impl<W: World> Shared<W> {
         *self.phase.borrow()
     }
 
+    fn purse(&self) -> Option<Arc<Purse>> {
+        self.purse.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// Waits for `wait`, or until the engine stops running: no wait is deaf to the phase.
     async fn sleep(&self, wait: Duration) {
         let mut phase = self.phase.clone();
@@ -271,6 +306,16 @@ impl<W: World> Shared<W> {
     /// A target bucket's versioning state.
     async fn target_versioning(&self, id: &TargetId, store: &W::Store) -> Result<Versioning, Fault> {
         self.versioning_of(Some(id.clone()), store).await
+    }
+
+    /// Asks all buckets at once beforehand: else every lane that starts would. A fault is met again by the job.
+    async fn learn_versioning(&self) {
+        self.source_versioning().await.ok();
+        for id in self.settings.targets.keys() {
+            if let Some(store) = self.world.target(id) {
+                self.target_versioning(id, store).await.ok();
+            }
+        }
     }
 
     async fn versioning_of(&self, side: Option<TargetId>, store: &W::Store) -> Result<Versioning, Fault> {

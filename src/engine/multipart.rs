@@ -25,7 +25,7 @@ use super::budget::PIPE;
 use super::digest::{self, Hashed};
 use super::follow::lock_change;
 use super::replicate::{At, Stop};
-use super::transfer::{Carried, Sent, Shipment, lost};
+use super::transfer::{Carried, Sent, Shipment, copied, lost};
 use super::verify::{Expected, Verdict};
 use super::{Phase, Shared};
 
@@ -323,8 +323,9 @@ impl<W: World> Shared<W> {
         let source = self.copy_source(at, running.head);
         let range_to_send = (running.head.size > RANGE_COPIED_ABOVE).then_some(range);
         self.budget.request().await;
-        let part = at.store.copy_part(upload, number, &source, range_to_send).await?;
         let length = range.1.saturating_sub(range.0) + 1;
+        copied(at, running.head, length);
+        let part = at.store.copy_part(upload, number, &source, range_to_send).await?;
         let hashed = part.checksum.as_ref().and_then(|text| Hashed::recalled(running.algorithm, text, length));
         Ok((part, hashed))
     }

@@ -5,13 +5,15 @@ use std::sync::Arc;
 use crate::audit::sample::Sample;
 use crate::audit::{self, Finding, Further, Listener, Told, Verdict};
 use crate::ledger::Admission;
-use crate::model::fault::Fault;
+use crate::model::fault::{Fault, FaultKind, Side};
 use crate::model::job::{Change, ChangeKind, Origin};
 use crate::model::object::VersionId;
 use crate::plan::route;
 use crate::ports::World;
 
+use super::brake::Census;
 use super::scan::{DeleteMarkers, ScanProgress, Scanned, Scope, room};
+use super::spending::{self, Affordable, Priced};
 use super::{Phase, Shared};
 
 /// Differences admitted with one flush.
@@ -38,16 +40,31 @@ impl<W: World> super::Engine<W> {
             looks: LOOKS,
             started: shared.now(),
         };
-        let mut admitting = Admitting { shared, scope, progress, batch: Vec::new(), hole: None };
+        shared.learn_versioning().await;
+        let mut admitting =
+            Admitting { shared, scope, progress, batch: Vec::new(), hole: None, holes: 0, census: Census::default() };
         let walked = audit::walk(&shared.world, &settings, &mut admitting).await;
         if shared.phase() != Phase::Run {
             return Ok(Scanned::Interrupted);
         }
-        walked?;
-        admitting.flush().await?;
+        let whole = match walked {
+            Ok(()) => admitting.flush().await,
+            Err(fault) => Err(fault),
+        };
+        if spending::is_dry(shared) {
+            return Ok(Scanned::Spent);
+        }
+        whole?;
         match admitting.hole {
+            Some(fault) if admitting.holes > 1 => {
+                let detail = format!("{}; and {} more, see the log", fault.detail, admitting.holes - 1);
+                Err(Fault { detail, ..fault })
+            }
             Some(fault) => Err(fault),
-            None => Ok(Scanned::Complete),
+            None => {
+                shared.take_census(scope, admitting.census).await?;
+                Ok(Scanned::Complete)
+            }
         }
     }
 }
@@ -56,17 +73,21 @@ struct Admitting<'a, W: World> {
     shared: &'a Arc<Shared<W>>,
     scope: &'a Scope,
     progress: &'a ScanProgress,
-    batch: Vec<Change>,
-    /// The first part that could not be compared.
+    /// Changes with their objects' classes.
+    batch: Vec<(Change, Option<String>)>,
+    /// The first part that could not be compared, and how many there are.
     hole: Option<Fault>,
+    holes: u64,
+    census: Census,
 }
 
 impl<W: World> Listener for Admitting<'_, W> {
     async fn tell(&mut self, told: Told) -> Result<(), Fault> {
+        self.shared.open().await;
         match told {
-            Told::Hole { hole, .. } => {
-                tracing::error!(fault = %hole.fault, after = ?hole.after, upto = ?hole.upto, "these keys were not compared");
-                self.hole.get_or_insert(hole.fault);
+            Told::Hole { side, target, hole } => {
+                let range = format!("the {} listing for target {target}, {}", side.name(), hole.bounds());
+                self.leave_out(&range, hole.fault);
             }
             Told::Finding(finding) => self.take(*finding).await?,
         }
@@ -75,25 +96,38 @@ impl<W: World> Listener for Admitting<'_, W> {
 }
 
 impl<W: World> Admitting<'_, W> {
+    /// Something could not be compared: told at once, and in the end.
+    fn leave_out(&mut self, what: &str, fault: Fault) {
+        tracing::error!(%fault, "{what} was not compared");
+        self.holes += 1;
+        let detail = format!("{}; {what} was not compared, run the sync again", fault.detail);
+        self.hole.get_or_insert(Fault { detail, ..fault });
+    }
+
     async fn take(&mut self, finding: Finding) -> Result<(), Fault> {
         self.progress.count();
+        self.census.count(&finding.target);
         if let Some(fault) = &finding.obstacle {
-            tracing::warn!(key = %finding.key, %fault, "the object could not be compared");
-            self.hole.get_or_insert(fault.clone());
+            self.leave_out(&format!("the object {:?}", finding.key.as_str()), fault.clone());
         }
         match finding.verdict {
             Verdict::Identical => self.progress.count_equal(),
-            Verdict::Missing | Verdict::Different => self.batch.push(self.change(&finding, ChangeKind::Write)),
+            Verdict::Missing | Verdict::Different => self.push(&finding, ChangeKind::Write),
             // Counted and told; copying it again at every sync would not end.
             Verdict::Unprovable => self.progress.count_unprovable(),
             // At the target alone. Only a delete marker at the source takes it away, and only where asked.
             Verdict::Extra | Verdict::Kept => {
                 if self.scope.delete_markers == DeleteMarkers::Brought {
-                    self.batch.push(self.change(&finding, ChangeKind::DeleteMarker));
+                    self.push(&finding, ChangeKind::DeleteMarker);
                 }
             }
         }
         if self.batch.len() >= BATCH { self.flush().await } else { Ok(()) }
+    }
+
+    fn push(&mut self, finding: &Finding, kind: ChangeKind) {
+        let class = finding.source.as_ref().and_then(|seen| seen.storage_class.clone());
+        self.batch.push((self.change(finding, kind), class));
     }
 
     /// A listing of current objects tells no version ids: whichever is current when the job runs is meant, and a delete
@@ -117,12 +151,30 @@ impl<W: World> Admitting<'_, W> {
         if !room(self.shared).await {
             return Ok(());
         }
-        let mut admission = Admission { now: self.shared.now(), ..Default::default() };
-        for change in self.batch.drain(..) {
-            admission.jobs.extend(route::route(&self.shared.settings.rules, &change).jobs);
-        }
-        let _admitted = self.shared.ledger.admit(admission).await?;
-        self.shared.work.notify_one();
-        Ok(())
+        let rules = &self.shared.settings.rules;
+        let routed = |(change, class): (Change, Option<String>)| {
+            route::route(rules, &change).jobs.into_iter().map(move |job| (job, class.clone()))
+        };
+        let jobs: Vec<Priced> = self.batch.drain(..).flat_map(routed).collect();
+        admit(self.shared, &jobs).await
     }
+}
+
+/// Admits what there is money for; a fault where there is none for the rest, which ends the walk.
+async fn admit<W: World>(shared: &Shared<W>, jobs: &[Priced]) -> Result<(), Fault> {
+    if spending::afford(shared, jobs) == Affordable::NotAtOnce {
+        if jobs.len() > 1 {
+            let (first, rest) = jobs.split_at(jobs.len() / 2);
+            Box::pin(admit(shared, first)).await?;
+            return Box::pin(admit(shared, rest)).await;
+        }
+        if !spending::afford_later(shared, jobs).await {
+            let detail = "the money is spent, or the engine is stopping";
+            return Err(Fault::new(FaultKind::Transient, Side::Local, "pay for the job", detail));
+        }
+    }
+    let jobs = jobs.iter().map(|(job, _)| job.clone()).collect();
+    let _admitted = shared.ledger.admit(Admission { jobs, now: shared.now(), ..Default::default() }).await?;
+    shared.work.notify_one();
+    Ok(())
 }

@@ -67,6 +67,8 @@ pub(super) enum Stop {
     Fault(Fault),
     /// The engine is stopping; what was done so far is written down.
     Interrupted,
+    /// The brake holds the job: the ledger has it among those that wait for an operator.
+    Held,
 }
 
 impl From<Fault> for Stop {
@@ -121,7 +123,7 @@ pub(super) async fn work<W: World>(shared: &Arc<Shared<W>>, lane: &Lane, claim: 
     };
     match attempt(shared, &claim, behind).await {
         Ok(finish) => settle(shared, claim, finish).await,
-        Err(Stop::Interrupted) => Ok(()),
+        Err(Stop::Interrupted | Stop::Held) => Ok(()),
         Err(Stop::Fault(fault)) => handle(shared, claim, fault).await,
     }
 }
@@ -183,7 +185,7 @@ async fn handle<W: World>(shared: &Shared<W>, claim: Claim, fault: Fault) -> Res
         Disposition::Drop if fault.side == Side::Source => match confirmed_gone(shared, claim.job()).await {
             Ok(finish) => settle(shared, claim, finish).await,
             Err(Stop::Fault(fault)) => try_later(shared, claim, &fault).await,
-            Err(Stop::Interrupted) => Ok(()),
+            Err(Stop::Interrupted | Stop::Held) => Ok(()),
         },
         Disposition::Drop => try_later(shared, claim, &fault).await,
         Disposition::ParkGroup | Disposition::ParkAlone => {
@@ -532,6 +534,7 @@ async fn mark_latest<W: World>(shared: &Arc<Shared<W>>, at: &At<'_, W>) -> Resul
         Found::Object(head) => head.etag,
         Found::DeleteMarker | Found::Missing => return Ok(Some(Finish::without_write(Outcome::AlreadyEqual))),
     };
+    shared.may_hide(at).await?;
     match shared.mark(at, &Condition::Matches(etag)).await {
         Ok(target_version) => Ok(Some(marked(job, target_version))),
         Err(fault) if fault.kind == FaultKind::Raced => Ok(None),

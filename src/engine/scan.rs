@@ -5,6 +5,7 @@
 //! enough work is pending, and live changes go first (the ledger's order).
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::ledger::Admission;
@@ -14,6 +15,8 @@ use crate::model::object::{Key, RuleId, VersionEntry, VersionId, Versioning};
 use crate::plan::route::{self, History, Rule};
 use crate::ports::{ObjectStore, World};
 
+use super::brake::Census;
+use super::spending::{self, Affordable, Priced};
 use super::{Phase, Shared};
 
 /// Listing waits while this many jobs are pending: enough to keep every transfer busy, few enough for a small disk.
@@ -92,6 +95,8 @@ pub enum Scanned {
     Complete,
     /// The engine stopped; the cursor says where to go on.
     Interrupted,
+    /// The money is spent: [`Purse::dry`](super::spending::Purse::dry) says why.
+    Spent,
 }
 
 /// Where a scan is: in the nth prefix, after that version of that key.
@@ -139,6 +144,7 @@ struct Scan<'a, W: World> {
     name: String,
     rules: Vec<Rule>,
     versioning: Versioning,
+    census: Mutex<Census>,
 }
 
 async fn scan<W: World>(shared: &Shared<W>, scope: &Scope, progress: &ScanProgress) -> Result<Scanned, Fault> {
@@ -150,15 +156,22 @@ async fn scan<W: World>(shared: &Shared<W>, scope: &Scope, progress: &ScanProgre
     if cursor != Cursor::START {
         tracing::info!(after = ?cursor.after, "the scan goes on where it was");
     }
+    shared.learn_versioning().await;
     let Some(versioning) = source_versioning(shared).await? else { return Ok(Scanned::Interrupted) };
-    let scan = Scan { shared, scope, progress, name, rules, versioning };
+    let whole = cursor == Cursor::START;
+    let scan = Scan { shared, scope, progress, name, rules, versioning, census: Mutex::default() };
     while let Some(prefix) = prefixes.get(cursor.nth) {
         match scan.list(prefix, &cursor).await? {
             Scanned::Complete => cursor = Cursor { nth: cursor.nth + 1, after: None },
             Scanned::Interrupted => return Ok(Scanned::Interrupted),
+            Scanned::Spent => return Ok(Scanned::Spent),
         }
     }
     shared.ledger.set_cursor(&scan.name, None).await?;
+    if whole {
+        // A scan that goes on where another was has not met every key.
+        shared.take_census(scope, scan.census.into_inner().unwrap_or_else(PoisonError::into_inner)).await?;
+    }
     Ok(Scanned::Complete)
 }
 
@@ -183,7 +196,10 @@ impl<W: World> Scan<'_, W> {
             } else if let Some(last) = complete.last() {
                 cursor.after = Some((last.key.clone(), last.version.clone()));
             }
-            self.admit(&complete, &cursor).await?;
+            if !self.admit(&complete, (start.nth, &cursor)).await? {
+                let spent = spending::is_dry(self.shared);
+                return Ok(if spent { Scanned::Spent } else { Scanned::Interrupted });
+            }
             if done {
                 return Ok(Scanned::Complete);
             }
@@ -191,19 +207,55 @@ impl<W: World> Scan<'_, W> {
         }
     }
 
-    /// Admits the jobs of whole keys together with the cursor behind them.
-    async fn admit(&self, entries: &[VersionEntry], cursor: &Cursor) -> Result<(), Fault> {
+    /// Admits the jobs of whole keys together with the cursor behind them; false when there is no money for all of
+    /// them: the cursor then stands behind the last that there was money for.
+    async fn admit(&self, entries: &[VersionEntry], (nth, cursor): (usize, &Cursor)) -> Result<bool, Fault> {
+        let jobs = self.jobs(entries);
+        if spending::afford(self.shared, &jobs) == Affordable::NotAtOnce {
+            if let Some((first, rest)) = halves(entries)
+                && let Some(last) = first.last()
+            {
+                let between = Cursor { nth, after: Some((last.key.clone(), last.version.clone())) };
+                return Ok(Box::pin(self.admit(first, (nth, &between))).await?
+                    && Box::pin(self.admit(rest, (nth, cursor))).await?);
+            }
+            if !spending::afford_later(self.shared, &jobs).await {
+                return Ok(false);
+            }
+        }
+        for of_key in jobs.chunk_by(|(one, _), (other, _)| one.key == other.key) {
+            self.census.lock().unwrap_or_else(PoisonError::into_inner).take_in(of_key.iter().map(|(job, _)| job));
+        }
         let cursor = Some((self.name.clone(), cursor.write()));
-        let mut admission = Admission { now: self.shared.now(), cursor, ..Default::default() };
+        let jobs = jobs.into_iter().map(|(job, _)| job).collect();
+        let admission = Admission { jobs, now: self.shared.now(), cursor, ..Default::default() };
+        let _admitted = self.shared.ledger.admit(admission).await?;
+        self.shared.work.notify_one();
+        Ok(true)
+    }
+
+    /// The jobs of whole keys, each with its object's class.
+    fn jobs(&self, entries: &[VersionEntry]) -> Vec<Priced> {
+        let mut jobs = Vec::new();
         for history in entries.chunk_by(|one, other| one.key == other.key) {
             let changes =
                 changes(&self.shared.settings.source_bucket, &self.rules, history, (self.scope, self.versioning));
-            admission.jobs.extend(changes.iter().flat_map(|change| route::route(&self.rules, change).jobs));
+            for change in &changes {
+                let entry = history.iter().find(|entry| entry.version == change.version);
+                let class = entry.and_then(|entry| entry.storage_class.clone());
+                jobs.extend(route::route(&self.rules, change).jobs.into_iter().map(|job| (job, class.clone())));
+            }
         }
-        let _admitted = self.shared.ledger.admit(admission).await?;
-        self.shared.work.notify_one();
-        Ok(())
+        jobs
     }
+}
+
+/// Two halves of these entries, each of whole keys; `None` where they are of one key.
+fn halves(entries: &[VersionEntry]) -> Option<(&[VersionEntry], &[VersionEntry])> {
+    let middle = entries.get(entries.len() / 2)?;
+    let cut = entries.iter().position(|entry| entry.key == middle.key).filter(|cut| *cut > 0);
+    let cut = cut.or_else(|| entries.iter().rposition(|entry| entry.key == middle.key).map(|last| last + 1))?;
+    (cut < entries.len()).then(|| entries.split_at(cut))
 }
 
 /// The enabled rules that a scope takes in.
@@ -242,8 +294,9 @@ fn complete_keys(carried: &mut Vec<VersionEntry>) -> Vec<VersionEntry> {
     std::mem::replace(carried, rest)
 }
 
-/// Waits until the backlog is small enough; false when the engine stops.
+/// Waits until the backlog is small enough and nobody holds work back; false when the engine stops.
 pub(super) async fn room<W: World>(shared: &Shared<W>) -> bool {
+    shared.open().await;
     while shared.ledger.totals().pending.operations >= BACKLOG && shared.phase() == Phase::Run {
         shared.sleep(LOOK).await;
     }
@@ -362,7 +415,14 @@ mod tests {
 
     fn entry(key: &str, version: &str, object: bool) -> VersionEntry {
         let object = object.then(|| (ETag::new("e"), 7));
-        VersionEntry { key: key.into(), version: version.into(), latest: false, modified: Timestamp(0), object }
+        VersionEntry {
+            key: key.into(),
+            version: version.into(),
+            latest: false,
+            modified: Timestamp(0),
+            object,
+            storage_class: None,
+        }
     }
 
     #[test]
@@ -389,6 +449,21 @@ mod tests {
         let latest = rule("l", "", History::Latest);
         assert_eq!(listed(latest.clone(), DeleteMarkers::LeftOut, Versioning::Enabled), Vec::<String>::new());
         assert_eq!(listed(latest, DeleteMarkers::Brought, Versioning::Enabled), ["d3"]);
+    }
+
+    #[test]
+    fn halves_tear_no_key() {
+        let keys = |entries: &[VersionEntry]| entries.iter().map(|entry| entry.key.to_string()).collect::<String>();
+        let split = |spelled: &str| {
+            let entries: Vec<VersionEntry> = spelled.chars().map(|key| entry(&key.to_string(), "v", true)).collect();
+            halves(&entries).map(|(first, rest)| (keys(first), keys(rest)))
+        };
+        let both = |first: &str, rest: &str| Some((first.to_owned(), rest.to_owned()));
+        assert_eq!(split("abcd"), both("ab", "cd"));
+        assert_eq!(split("abbb"), both("a", "bbb"));
+        assert_eq!(split("aaab"), both("aaa", "b"));
+        assert_eq!(split("ab"), both("a", "b"));
+        assert_eq!((split("aaa"), split("a"), split("")), (None, None, None));
     }
 
     proptest! {

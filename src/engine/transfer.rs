@@ -6,12 +6,14 @@
 use std::sync::Arc;
 
 use crate::ledger::Replica;
+use crate::meter;
 use crate::model::digest::Means;
 use crate::model::fault::{Fault, FaultKind, Side};
 use crate::model::object::{Encryption, Found, Head, Tags, VersionId, Versioning};
 use crate::model::stamp::Stamp;
+use crate::model::usage::STANDARD;
 use crate::plan::decide::{self, Reading};
-use crate::plan::parts::{self, Layout, SourceLayout};
+use crate::plan::parts::{self, Layout, SourceLayout, WORTH_COPYING};
 use crate::ports::{
     Condition, CopySource, Fetched, Got, NewObject, ObjectStore, Payload, Pick, Read, Sealing, World, Written,
 };
@@ -22,10 +24,6 @@ use super::receipts::Brought;
 use super::replicate::{At, Stop};
 use super::verify::{Expected, Verdict, check_sealing, unread};
 use super::{Mode, Proven, ServerSide, Shared};
-
-/// From this size on the store copies by itself where it can: below it a copy costs as many requests as a stream, and
-/// the stream's bytes are verified.
-const WORTH_COPYING: u64 = 16 << 20;
 
 /// A version that is visible at the target.
 #[derive(Debug)]
@@ -364,6 +362,7 @@ impl<W: World> Shared<W> {
                 let algorithm = Expected::of(head).algorithm;
                 self.budget.request().await;
                 let source = self.copy_source(at, head);
+                copied(at, head, head.size);
                 match at.store.copy(&object, &source, Some(algorithm), shipment.condition).await {
                     Ok(written) => {
                         let verdict = self.compare(at, head, &written).await?;
@@ -433,6 +432,14 @@ pub(super) struct Sent {
     pub(super) written: Written,
     pub(super) verdict: Verdict,
     pub(super) stamped: bool,
+}
+
+/// Counts bytes that the store moves by itself: no body tells of them.
+pub(super) fn copied<W: World>(at: &At<'_, W>, head: &Head, bytes: u64) {
+    meter::note(|usage| {
+        usage.moves(&at.job().target, bytes);
+        usage.reads(head.attributes.storage_class.as_deref().unwrap_or(STANDARD), bytes);
+    });
 }
 
 /// By what a replica that carries the source version's stamp is known: its bytes, where they can be compared.

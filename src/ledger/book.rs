@@ -6,8 +6,10 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
+use super::brake::{BrakeRecord, recount_held};
 use super::claim::Live;
 use super::codec::{Decoder, Encoder, VERSION};
+use super::journal::Margin;
 use super::kv::{Batch, Kv};
 use super::layout::{Fields, Table, unreadable};
 use super::names::{NameKind, Names, Tally};
@@ -27,11 +29,17 @@ pub(super) struct Limits {
     pub(super) applied: u64,
     /// Reasons kept for `repl why`, over all keys.
     pub(super) notes: u64,
+    /// Happenings kept for `repl why`, over all keys: about 2 MB, the last hours of a busy worker.
+    pub(super) happenings: u64,
+    /// Messages in the quarantine.
+    pub(super) messages: u64,
+    /// Bytes of those.
+    pub(super) message_bytes: u64,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { applied: 65_536, notes: 16_384 }
+        Self { applied: 65_536, notes: 16_384, happenings: 16_384, messages: 10_000, message_bytes: 64 << 20 }
     }
 }
 
@@ -43,7 +51,10 @@ const FORMAT: u8 = 1;
 pub(super) struct State {
     pub(super) names: Arc<RwLock<Names>>,
     pub(super) tally: Tally,
+    pub(super) margin: Margin,
+    saved: Margin,
     pub(super) groups: BTreeMap<u32, GroupRecord>,
+    pub(super) brakes: BTreeMap<TargetId, BrakeRecord>,
     pub(super) live: Arc<Live>,
     pub(super) sweeps: VecDeque<Sweep>,
     pub(super) limits: Limits,
@@ -58,13 +69,30 @@ impl State {
         for (key, text) in view.pages.under(&Table::Name.all(), usize::MAX)? {
             enter_stored(&names, &key, &text)?;
         }
-        let tally = view.record::<Tally>(&Table::Tally.all())?.unwrap_or_default();
+        let mut tally = view.record::<Tally>(&Table::Tally.all())?.unwrap_or_default();
+        let margin = view.record::<Margin>(&Table::Margin.all())?.unwrap_or_default();
+        tally.totals.quarantined_bytes = margin.quarantine_bytes;
         let mut groups = BTreeMap::new();
         for (key, value) in view.pages.under(&Table::Group.all(), usize::MAX)? {
-            groups.insert(Fields::of(&key).group()?, view.decode::<GroupRecord>(&value)?);
+            let group = view.decode::<GroupRecord>(&value)?;
+            if group.held {
+                recount_held(&mut tally, &group);
+            }
+            groups.insert(Fields::of(&key).group()?, group);
         }
+        let brakes = view.brake_records()?.into_iter().map(|brake| (brake.target.clone(), brake)).collect();
         let sweeps = groups.iter().filter(|(_, group)| group.releasing).map(|(id, _)| Sweep::resumed(*id)).collect();
-        Ok(Self { names, tally, groups, live: Arc::new(Live::default()), sweeps, limits })
+        Ok(Self {
+            names,
+            tally,
+            margin,
+            saved: margin,
+            groups,
+            brakes,
+            live: Arc::new(Live::default()),
+            sweeps,
+            limits,
+        })
     }
 }
 
@@ -148,6 +176,10 @@ impl<'a> Book<'a> {
         let names = view.names();
         view.pages.put(Table::Tally.all(), state.tally.encode(&names))?;
         view.pages.put(Table::Format.all(), vec![FORMAT])?;
+        if state.margin != state.saved {
+            view.pages.put(Table::Margin.all(), state.margin.encode(&names))?;
+            state.saved = state.margin;
+        }
         Ok(view.pages.into_batch())
     }
 
@@ -179,7 +211,7 @@ impl<'a> Book<'a> {
         Ok(())
     }
 
-    fn enter_name(&mut self, kind: NameKind, text: &str, owner: Option<&TargetId>) -> Result<(), Fault> {
+    pub(super) fn enter_name(&mut self, kind: NameKind, text: &str, owner: Option<&TargetId>) -> Result<u64, Fault> {
         let number = self.view.names.write().unwrap_or_else(PoisonError::into_inner).enter(kind, text, owner);
         let mut out = Encoder::record();
         debug_assert_eq!(VERSION, 1, "the readers of names know this version");
@@ -187,7 +219,8 @@ impl<'a> Book<'a> {
             out.text(owner.as_str());
         }
         out.text(text);
-        self.view.pages.put(Table::Name.key().byte(kind as u8).id(number).end(), out.finish())
+        self.view.pages.put(Table::Name.key().byte(kind as u8).id(number).end(), out.finish())?;
+        Ok(number)
     }
 
     pub(super) fn next_mark(&mut self) -> u64 {
@@ -210,17 +243,5 @@ impl<'a> Book<'a> {
         let bytes = job.size.unwrap_or(0);
         self.state.tally.totals.pending.take(bytes);
         self.rule_totals(job).pending.take(bytes);
-    }
-
-    pub(super) fn count_parked(&mut self, job: &Job) {
-        let bytes = job.size.unwrap_or(0);
-        self.state.tally.totals.parked.add(bytes);
-        self.rule_totals(job).parked.add(bytes);
-    }
-
-    pub(super) fn uncount_parked(&mut self, job: &Job) {
-        let bytes = job.size.unwrap_or(0);
-        self.state.tally.totals.parked.take(bytes);
-        self.rule_totals(job).parked.take(bytes);
     }
 }

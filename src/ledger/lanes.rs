@@ -11,15 +11,15 @@ use super::claim::{CLASSES, Claim, Lane};
 use super::kv::ledger_fault;
 use super::layout::{Fields, SEQUENCED, Table, UNSEQUENCED, identity_hash, lane_hash, merge_streams, order_bytes};
 use super::record::{LaneRecord, Schedule, Waiting};
-use super::words::{Admission, Admitted, JobId, KeptFault, Outcome, Settled, Settlement};
-use crate::model::fault::{Fault, FaultKind};
+use super::words::{Admission, Admitted, JobId, KeptFault, Next, Outcome, Settled, Settlement};
+use crate::model::fault::Fault;
 use crate::model::job::{ChangeKind, Job, Origin};
 use crate::model::object::{Key, TargetId, Timestamp};
 
 /// Jobs kept in the lane's own record.
 const INLINE: usize = 4;
 /// Jobs that a claimed lane carries at most.
-const LANE_JOBS: usize = 1_000;
+pub(super) const LANE_JOBS: usize = 1_000;
 /// Waiting lanes whose time has come that one claim puts back, so that no batch grows beyond measure.
 const PROMOTED: usize = 256;
 /// Entries of an index read at a time.
@@ -143,28 +143,34 @@ fn crowd_keys(lane: u64, waiting: &Waiting) -> [Vec<u8>; 3] {
 impl Book<'_> {
     /// Admits jobs, quarantine, reasons and cursor as one.
     pub(super) fn admit(&mut self, admission: Admission) -> Result<Admitted, Fault> {
-        let Admission { jobs, quarantined, ignored, cursor, now } = admission;
+        let Admission { jobs, quarantined, understood, ignored, cursor, now } = admission;
         let before = self.state.tally.totals.admitted;
-        let ids = jobs.into_iter().map(|job| self.admit_job(job)).collect::<Result<Vec<_>, _>>()?;
-        for message in &quarantined {
-            self.quarantine(message)?;
+        let ids = jobs.into_iter().map(|job| self.admit_job(job, now)).collect::<Result<Vec<_>, _>>()?;
+        let mut turned_away = Vec::new();
+        for message in quarantined {
+            if !self.quarantine(&message)? {
+                turned_away.push(message.message_id);
+            }
         }
+        self.leave_quarantine(&understood)?;
         for record in ignored {
             self.note_ignored(record, now)?;
         }
         if let Some((name, cursor)) = cursor {
             self.set_cursor(&name, &cursor)?;
         }
-        Ok(Admitted { ids, new: self.state.tally.totals.admitted - before })
+        Ok(Admitted { ids, new: self.state.tally.totals.admitted - before, turned_away })
     }
 
-    fn admit_job(&mut self, job: Job) -> Result<JobId, Fault> {
+    fn admit_job(&mut self, job: Job, now: Timestamp) -> Result<JobId, Fault> {
         self.enter_names(&job)?;
+        self.tell_event(&job, now)?;
         let hash = lane_hash(&job.target, &job.target_key);
         let holder = self.state.live.holder(hash);
         if job.kind == ChangeKind::Restored {
             self.release_archived(hash, &job)?;
         }
+        self.unhold_before(&job)?;
         let lane = self.view.find_lane(&job.target, &job.target_key)?;
         if let Some((id, lane)) = &lane
             && let Some(same) = self.view.same_work(*id, lane, &job, holder.map_or(0, |holder| holder.fence))?
@@ -178,7 +184,8 @@ impl Book<'_> {
         let id = self.state.tally.next_job;
         self.state.tally.next_job += 1;
         self.state.tally.totals.admitted += 1;
-        let waiting = Waiting { id, job, attempts: 0, not_before: Timestamp(0), last_kind: None, fault: None };
+        let waiting =
+            Waiting { id, job, attempts: 0, not_before: Timestamp(0), last_kind: None, fault: None, cleared: false };
         self.insert_pending(lane, waiting)?;
         Ok(JobId(id))
     }
@@ -257,14 +264,14 @@ impl Book<'_> {
     }
 
     /// The pending job of a claim as the ledger has it now.
-    fn find_pending(&self, claim: &Claim) -> Result<Option<(Numbered, Waiting)>, Fault> {
-        let job = claim.job();
+    pub(super) fn find_pending(&self, claim: &Waiting) -> Result<Option<(Numbered, Waiting)>, Fault> {
+        let job = &claim.job;
         let Some((id, lane)) = self.view.find_lane(&job.target, &job.target_key)? else { return Ok(None) };
-        let number = claim.waiting.id;
+        let number = claim.id;
         let found = match lane.jobs.iter().find(|waiting| waiting.id == number) {
             Some(own) => Some(own.clone()),
             None => {
-                let [record, _, _] = crowd_keys(id, &claim.waiting);
+                let [record, _, _] = crowd_keys(id, claim);
                 self.view.record::<Waiting>(&record)?
             }
         };
@@ -272,7 +279,7 @@ impl Book<'_> {
     }
 
     /// Takes the job of a claim out of its lane; `None` when it is not pending (any more).
-    pub(super) fn take_pending(&mut self, claim: &Claim) -> Result<Option<Waiting>, Fault> {
+    pub(super) fn take_pending(&mut self, claim: &Waiting) -> Result<Option<Waiting>, Fault> {
         let Some(((id, mut lane), waiting)) = self.find_pending(claim)? else { return Ok(None) };
         self.remove_from(id, &mut lane, &waiting)?;
         self.save_lane(id, lane)?;
@@ -280,7 +287,7 @@ impl Book<'_> {
     }
 
     /// Writes a lane, or removes it when it is empty, and enters it in the indexes where it belongs now.
-    fn save_lane(&mut self, id: u64, mut lane: LaneRecord) -> Result<(), Fault> {
+    pub(super) fn save_lane(&mut self, id: u64, mut lane: LaneRecord) -> Result<(), Fault> {
         let hash = lane_hash(&lane.target, &lane.target_key);
         let schedule = self.schedule(id, &lane)?;
         if schedule != lane.schedule {
@@ -363,7 +370,7 @@ impl Book<'_> {
     }
 
     /// Replaces a pending job by itself with other attempts, time or fault.
-    fn update_in(&mut self, id: u64, lane: &mut LaneRecord, waiting: Waiting) -> Result<(), Fault> {
+    pub(super) fn update_in(&mut self, id: u64, lane: &mut LaneRecord, waiting: Waiting) -> Result<(), Fault> {
         if let Some(own) = lane.jobs.iter_mut().find(|own| own.id == waiting.id) {
             *own = waiting;
             return Ok(());
@@ -418,14 +425,21 @@ impl Book<'_> {
     }
 
     /// Puts a job off. A probe goes back into its group without a verdict on the cause.
-    pub(super) fn defer(&mut self, claim: &Claim, not_before: Timestamp, fault: &Fault) -> Result<(), Fault> {
-        let Some(((id, mut lane), mut waiting)) = self.find_pending(claim)? else {
+    pub(super) fn defer(
+        &mut self,
+        claim: &Claim,
+        not_before: Timestamp,
+        (fault, now): (&Fault, Timestamp),
+    ) -> Result<(), Fault> {
+        let fault = KeptFault::of(fault);
+        self.tell_failure(claim.job(), (&fault, now), Next::Retry(not_before))?;
+        let Some(((id, mut lane), mut waiting)) = self.find_pending(&claim.waiting)? else {
             return self.defer_probe(claim, not_before);
         };
         waiting.attempts = waiting.attempts.saturating_add(1);
         waiting.not_before = not_before;
         waiting.last_kind = Some(fault.kind);
-        waiting.fault = Some(KeptFault::of(fault));
+        waiting.fault = Some(fault);
         self.update_in(id, &mut lane, waiting)?;
         self.save_lane(id, lane)
     }
@@ -454,10 +468,11 @@ impl Book<'_> {
     }
 
     fn settle_one(&mut self, claim: &Claim, settlement: &Settlement, bytes: u64) -> Result<(), Fault> {
-        if self.take_pending(claim)?.is_none() && !self.take_probe(claim, &settlement.outcome)? {
+        if self.take_pending(&claim.waiting)?.is_none() && !self.take_probe(claim, &settlement.outcome)? {
             // Dropped by an operator while it was out: counted then.
             return Ok(());
         }
+        self.tell_end((claim.job(), claim.attempts()), &settlement.outcome, settlement.now)?;
         let totals = &mut self.state.tally.totals;
         match &settlement.outcome {
             Outcome::Replicated => {
@@ -476,9 +491,8 @@ impl Book<'_> {
     }
 
     /// Puts a parked job back among the pending ones; the same work already there makes it needless.
-    pub(super) fn revive(&mut self, mut waiting: Waiting, last_kind: FaultKind) -> Result<(), Fault> {
+    pub(super) fn revive(&mut self, mut waiting: Waiting) -> Result<(), Fault> {
         waiting.not_before = Timestamp(0);
-        waiting.last_kind = Some(last_kind);
         let lane = self.view.find_lane(&waiting.job.target, &waiting.job.target_key)?;
         if let Some((id, lane)) = &lane
             && self.view.same_work(*id, lane, &waiting.job, 0)?.is_some()

@@ -20,8 +20,12 @@ pub(super) enum Table {
     Control = 0x03,
     /// Scan cursors by name.
     Cursor = 0x04,
+    /// Limits that an operator has set.
+    Limiting = 0x08,
     /// Targets, rules and key prefixes by number.
     Name = 0x05,
+    /// The brake of each target, by the target's number.
+    Brake = 0x06,
     /// Pending jobs of one target key, by lane number: the first few in the record itself.
     Lane = 0x10,
     /// Hash of target and target key, then lane number.
@@ -62,6 +66,10 @@ pub(super) enum Table {
     Quarantine = 0x36,
     /// Parts sent: as the upload's key, then the part's number.
     Part = 0x37,
+    /// What happened of late: number, hash of the source key.
+    Journal = 0x40,
+    /// Counters beside the tally.
+    Margin = 0x41,
 }
 
 impl Table {

@@ -9,30 +9,34 @@
 //! - **P2, P3** The same work admitted twice is one job. At most one [`Lane`] of a target key lives at a time (I5); its
 //!   jobs come in source order, and a deferred first job holds up the others of its key.
 //! - **P9** A parked job holds up nobody. Groups are probed, and go back together, also over a crash.
-//! - **P10** Memory does not grow with the backlog: records are packed many to an entry of the store (`pages`), totals
+//! - **P10** The quarantine is bounded: what it turns away is not admitted. Memory does not grow with the backlog: records are packed many to an entry of the store (`pages`), totals
 //!   are kept in the same batches and never recounted. The room of jobs that ended is used again; sled gives it back
 //!   to the file system only bit by bit as it writes on (one segment for each that it fills).
 //!
 //! # What is flushed before what (DESIGN 4.4)
-//! Flushed before the answer: `admit`, `park`, `note_upload`, `set_control`, `release`, `drop_parked`. Applied only:
+//! Flushed before the answer: `admit`, `park`, `pass_delete`, `release_held`, `note_upload`, `set_control`,
+//! `set_limiting`, `release`, `drop_parked`, `drop_quarantined`. Applied only:
 //! `claim`, `settle`, `defer`, `forget_upload`; lost in a crash they are done again. Batches reach the disk in their
 //! order, so a state after a crash is one that was there before it.
 //!
 //! # Inside
 //! ```text
-//! Ledger ─▶ writer (thread, group commit) ─▶ book (lanes · parked · recent) ─▶ pages ─▶ kv (sled)
+//! Ledger ─▶ writer (thread, group commit) ─▶ book (lanes · parked · journal · …) ─▶ pages ─▶ kv (sled)
 //!        └▶ reads, directly ────────────────▶ view ──────────────────────────▶ pages ─▶ kv
 //! ```
 
 mod book;
+mod brake;
 mod claim;
 mod codec;
+mod journal;
 mod kv;
 mod lanes;
 mod layout;
 mod names;
 mod pages;
 mod parked;
+mod quarantine;
 mod recent;
 mod record;
 #[cfg(test)]
@@ -47,16 +51,18 @@ use tokio::sync::oneshot;
 
 pub use claim::{Claim, Lane};
 pub use words::{
-    Admission, Admitted, Chapter, Control, Count, Group, GroupId, JobId, KeptFault, Note, Outcome, PartSizes,
-    Quarantined, Release, Replica, RuleTotals, SentPart, Settled, Settlement, Standing, Story, Totals, Upload,
+    Admission, Admitted, Brake, Chapter, Control, Count, Group, GroupId, Happened, Happening, JobId, KeptFault,
+    Limiting, Next, Note, Outcome, PartSizes, Passage, Quarantined, Release, Replica, RuleTotals, SentPart, Settled,
+    Settlement, Standing, Story, Totals, Upload,
 };
 
+use crate::model::deletes::Deletes;
 use crate::model::fault::Fault;
 use crate::model::job::Applied;
 use crate::model::object::{Key, TargetId, Timestamp};
 use book::Limits;
 use kv::{Kv, SledKv, ledger_fault};
-use parked::Sweeping;
+use parked::{Sweeping, Swept};
 use writer::{Durability, Writer};
 
 /// A handle on the ledger; clones share it. When the last one goes, what was asked before is done and flushed.
@@ -107,15 +113,9 @@ impl Ledger {
 
     /// Puts a job off until `not_before`, with one more failed attempt. It holds up its key until then. A probe goes
     /// back into its group and comes again at that time. Not flushed.
-    pub async fn defer(
-        &self,
-        claim: Claim,
-        not_before: Timestamp,
-        fault: &Fault,
-        _now: Timestamp,
-    ) -> Result<(), Fault> {
+    pub async fn defer(&self, claim: Claim, not_before: Timestamp, fault: &Fault, now: Timestamp) -> Result<(), Fault> {
         let fault = fault.clone();
-        let work = move |book: &mut book::Book<'_>| Ok((book.defer(&claim, not_before, &fault)?, claim));
+        let work = move |book: &mut book::Book<'_>| Ok((book.defer(&claim, not_before, (&fault, now))?, claim));
         self.writer.write(Durability::Applied, 1, work).await.map(|((), _given_back)| ())
     }
 
@@ -159,6 +159,11 @@ impl Ledger {
     /// All uploads noted and not forgotten. One whose job has ended is an orphan, to be aborted.
     pub fn uploads(&self) -> Result<Vec<(TargetId, Key, Upload)>, Fault> {
         self.writer.shared().read(|view| view.uploads())
+    }
+
+    /// Uploads that no unfinished job needs any more: their jobs ended or were dropped. To be aborted, then forgotten.
+    pub fn orphans(&self) -> Result<Vec<(TargetId, Key, Upload)>, Fault> {
+        self.writer.shared().read(|view| view.orphans())
     }
 
     /// Forgets an upload by its id. Not flushed.
@@ -219,17 +224,64 @@ impl Ledger {
         self.sweep(which, Sweeping::Drop(now)).await
     }
 
+    /// Asks the brake for the delete that a claim is about to bring (P11), each claim's job once: `judge` is told what
+    /// there was before and gives the reason to hold it. What may go is counted on disk before this returns; what is
+    /// held is no longer the claim's to settle, as its job waits for [`Self::release_held`].
+    pub async fn pass_delete(
+        &self,
+        claim: &Claim,
+        now: Timestamp,
+        judge: impl FnOnce(Deletes) -> Option<String> + Send + 'static,
+    ) -> Result<Passage, Fault> {
+        let claim = claim.subject();
+        self.writer.write(Durability::Flushed, 1, move |book| book.pass_delete(&claim, now, judge)).await
+    }
+
+    /// The brakes of all targets that have counted a delete, or their keys.
+    pub fn brakes(&self, now: Timestamp) -> Result<Vec<Brake>, Fault> {
+        self.writer.shared().read(|view| view.brakes(now))
+    }
+
+    /// Releases the brakes that hold, of one target or of all, and begins their counts anew; says how many deletes go.
+    /// They are not judged again. Goes on after a crash. Returns when done and flushed.
+    pub async fn release_held(&self, target: Option<&TargetId>) -> Result<u64, Fault> {
+        let target = target.cloned();
+        self.swept(move |book, answer| book.start_release_of_held(target.as_ref(), answer)).await
+    }
+
+    /// Remembers how many keys a target has, as counted just now. Not flushed.
+    pub async fn note_keys(&self, target: &TargetId, keys: u64, now: Timestamp) -> Result<(), Fault> {
+        let target = target.clone();
+        self.writer.write(Durability::Applied, 1, move |book| book.note_keys(&target, keys, now)).await
+    }
+
     async fn sweep(&self, which: &Release, sweeping: Sweeping) -> Result<u64, Fault> {
         let which = which.clone();
+        self.swept(move |book, answer| book.start_sweep(&which, sweeping, answer)).await
+    }
+
+    async fn swept(
+        &self,
+        begin: impl FnOnce(&mut book::Book<'_>, Swept) -> Result<(), Fault> + Send + 'static,
+    ) -> Result<u64, Fault> {
         let (answer, answered) = oneshot::channel();
-        let begin = move |book: &mut book::Book<'_>| book.start_sweep(&which, sweeping, answer);
-        self.writer.write(Durability::Flushed, 1, begin).await?;
+        self.writer.write(Durability::Flushed, 1, move |book| begin(book, answer)).await?;
         answered.await.map_err(|_dropped| ledger_fault("move parked jobs", "the ledger's writer has ended"))?
     }
 
     /// Messages that could not be understood, the oldest first.
     pub fn quarantined(&self, most: usize) -> Result<Vec<Quarantined>, Fault> {
         self.writer.shared().read(|view| view.quarantined(most))
+    }
+
+    /// One of them, whole.
+    pub fn quarantined_message(&self, id: u64) -> Result<Option<Quarantined>, Fault> {
+        self.writer.shared().read(|view| view.quarantined_message(id))
+    }
+
+    /// Drops messages of the quarantine for good; says how many there were. Returns when that is on disk.
+    pub async fn drop_quarantined(&self, ids: Vec<u64>) -> Result<u64, Fault> {
+        self.writer.write(Durability::Flushed, ids.len().max(1), move |book| book.leave_quarantine(&ids)).await
     }
 
     /// All that is known of a source key.
@@ -246,6 +298,17 @@ impl Ledger {
     pub async fn set_control(&self, control: &Control) -> Result<(), Fault> {
         let control = *control;
         self.writer.write(Durability::Flushed, 1, move |book| book.set_control(control)).await
+    }
+
+    /// The limits that an operator has set.
+    pub fn limiting(&self) -> Result<Limiting, Fault> {
+        self.writer.shared().read(|view| view.limiting())
+    }
+
+    /// Remembers limits that an operator sets; flushed.
+    pub async fn set_limiting(&self, limiting: &Limiting) -> Result<(), Fault> {
+        let limiting = *limiting;
+        self.writer.write(Durability::Flushed, 1, move |book| book.set_limiting(limiting)).await
     }
 
     /// How far the scan of that name was; written with an [`Admission`] or by [`Self::set_cursor`].

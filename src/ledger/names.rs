@@ -1,10 +1,12 @@
 //! Numbers for the few texts that every record would repeat, and the totals with the counters that give numbers out.
 
 use std::collections::BTreeMap;
+use std::num::{NonZeroU32, NonZeroU64};
 
-use super::codec::{Decoder, Encoder, Read};
+use super::codec::{Decoder, Encoder, Read, Unreadable};
 use super::record::Record;
-use super::words::{Control, Count, Quarantined, RuleTotals, Totals};
+use super::words::{Control, Count, Limiting, Quarantined, RuleTotals, Totals};
+use crate::model::limits::{Bound, Concurrency, Limits};
 use crate::model::object::{RuleId, TargetId, Timestamp};
 
 /// Targets, rules and key prefixes by number, in the order they were first seen. Bounded by the configurations that
@@ -178,8 +180,12 @@ impl Record for Tally {
         };
         let rules = from.list(|from| {
             let rule = RuleId::new(from.text()?);
-            let counts =
-                RuleTotals { pending: read_count(from)?, parked: read_count(from)?, replicated: read_count(from)? };
+            let counts = RuleTotals {
+                pending: read_count(from)?,
+                parked: read_count(from)?,
+                replicated: read_count(from)?,
+                ..RuleTotals::default()
+            };
             Ok((rule, counts))
         })?;
         totals.by_rule = rules.into_iter().collect::<BTreeMap<_, _>>();
@@ -198,6 +204,35 @@ impl Record for Control {
 
     fn read(from: &mut Decoder<'_>, _names: &Names) -> Read<Self> {
         Ok(Self { paused: from.flag()?, paused_until: from.option(Decoder::number)?.map(Timestamp) })
+    }
+}
+
+impl Record for Limiting {
+    const NAME: &'static str = "limits";
+
+    fn write(&self, out: &mut Encoder, _names: &Names) {
+        out.option(self.limits.bandwidth, |out, bound| out.option(bound.at(), |out, bytes| out.number(bytes.get())));
+        out.option(self.limits.requests_per_second, |out, bound| {
+            out.option(bound.at(), |out, requests| out.number(u64::from(requests.get())));
+        });
+        out.option(self.limits.concurrency, |out, concurrency| match concurrency {
+            Concurrency::Auto => out.number(0),
+            Concurrency::Fixed(count) => out.number(u64::from(count.get())),
+        });
+        out.option(self.until, |out, until| out.number(until.0));
+    }
+
+    fn read(from: &mut Decoder<'_>, _names: &Names) -> Read<Self> {
+        let zero = || Unreadable("a limit is zero");
+        let bytes = |from: &mut Decoder<'_>| NonZeroU64::new(from.number()?).ok_or_else(zero);
+        let requests = |from: &mut Decoder<'_>| NonZeroU32::new(from.small()?).ok_or_else(zero);
+        let limits = Limits {
+            bandwidth: from.option(|from| Ok(Bound::from(from.option(bytes)?)))?,
+            requests_per_second: from.option(|from| Ok(Bound::from(from.option(requests)?)))?,
+            concurrency: from
+                .option(|from| Ok(NonZeroU32::new(from.small()?).map_or(Concurrency::Auto, Concurrency::Fixed)))?,
+        };
+        Ok(Self { limits, until: from.option(Decoder::number)?.map(Timestamp) })
     }
 }
 

@@ -9,7 +9,7 @@ use super::book::{Book, View};
 use super::claim::{Claim, Lane, Probe};
 use super::layout::{Fields, Slot, Table, identity_hash, lane_hash};
 use super::record::{GroupRecord, Parked, Waiting};
-use super::words::{Group, GroupId, KeptFault, Outcome, Release};
+use super::words::{Count, Group, GroupId, KeptFault, Next, Outcome, Release};
 use crate::model::fault::{Disposition, Fault, FaultKind};
 use crate::model::job::Job;
 use crate::model::object::{Key, RuleId, TargetId, Timestamp};
@@ -40,6 +40,7 @@ impl GroupRecord {
     /// Whether a job with this cause belongs here. Groups on their way back take no more.
     fn takes(&self, cause: &Cause<'_>) -> bool {
         !self.releasing
+            && !self.held
             && self.fault.kind == cause.fault.kind
             && self.target == *cause.target
             && self.rule.as_ref() == cause.rule
@@ -63,6 +64,9 @@ pub(super) enum Sweeping {
     Drop(Timestamp),
 }
 
+/// Hears how many jobs a sweep moved.
+pub(super) type Swept = oneshot::Sender<Result<u64, Fault>>;
+
 /// A walk over groups of parked jobs, some at a time, so that no batch grows with a group.
 #[derive(Debug)]
 pub(super) struct Sweep {
@@ -71,7 +75,7 @@ pub(super) struct Sweep {
     sweeping: Sweeping,
     position: Vec<u8>,
     moved: u64,
-    answer: Option<oneshot::Sender<Result<u64, Fault>>>,
+    answer: Option<Swept>,
 }
 
 impl Sweep {
@@ -85,6 +89,11 @@ impl Sweep {
             moved: 0,
             answer: None,
         }
+    }
+
+    /// The release of whole groups.
+    pub(super) fn release_of(groups: Vec<u32>, answer: Swept) -> Self {
+        Self { groups: groups.into(), answer: Some(answer), ..Self::resumed(u32::MAX) }
     }
 
     /// Tells whoever waits for it.
@@ -113,6 +122,10 @@ fn by_name_key(waiting: &Waiting) -> Vec<u8> {
 type Member = (u32, Parked);
 
 impl View<'_> {
+    pub(super) fn group(&self, id: u32) -> Result<Option<GroupRecord>, Fault> {
+        self.record(&Table::Group.key().group(id).end())
+    }
+
     fn members_under(&self, prefix: Vec<u8>, limit: usize) -> Result<Vec<Member>, Fault> {
         let mut members = Vec::new();
         for (key, place) in self.pages.under(&prefix, limit)? {
@@ -161,6 +174,9 @@ impl View<'_> {
         for (key, value) in self.pages.under(&Table::Group.all(), usize::MAX)? {
             let id = Fields::of(&key).group()?;
             let group = self.decode::<GroupRecord>(&value)?;
+            if group.held {
+                continue;
+            }
             let Some(oldest) = self.oldest_member(id)? else { continue };
             groups.push(Group {
                 id: GroupId(id),
@@ -188,7 +204,7 @@ impl View<'_> {
         for (key, value) in self.pages.under(&Table::Group.all(), usize::MAX)? {
             let id = Fields::of(&key).group()?;
             let group = self.decode::<GroupRecord>(&value)?;
-            let at = match (group.releasing, is_probing(id)) {
+            let at = match (group.releasing, group.held || is_probing(id)) {
                 (true, _) => Timestamp(0),
                 (false, true) => continue,
                 (false, false) => self.next_probe(id, &group)?,
@@ -203,14 +219,15 @@ impl Book<'_> {
     /// Parks the job of a claim under the cause of its fault.
     pub(super) fn park(&mut self, claim: &Claim, fault: &Fault, now: Timestamp) -> Result<(), Fault> {
         let kept = KeptFault::of(fault);
-        if let Some(waiting) = self.take_pending(claim)? {
+        if let Some(waiting) = self.take_pending(&claim.waiting)? {
             let group = self.group_for(&waiting.job, &kept, now)?;
-            self.count_parked(&waiting.job);
+            self.tell_failure(&waiting.job, (&kept, now), Next::Parked(GroupId(group)))?;
             return self.add_member(group, failed_again(waiting, &kept), 0, now);
         }
-        let Some((old, parked)) = self.find_parked(claim)? else { return Ok(()) };
+        let Some((old, parked)) = self.find_parked(&claim.waiting)? else { return Ok(()) };
         self.remove_member(old, &parked)?;
         let group = self.group_for(&parked.waiting.job, &kept, now)?;
+        self.tell_failure(&parked.waiting.job, (&kept, now), Next::Parked(GroupId(group)))?;
         self.probe_failed(old, &kept, now)?;
         self.add_member(group, failed_again(parked.waiting, &kept), parked.probes.saturating_add(1), now)?;
         self.forget_if_empty(old)
@@ -230,9 +247,7 @@ impl Book<'_> {
         if let Some((id, _)) = self.state.groups.iter().find(|(_, group)| group.takes(&cause)) {
             return Ok(*id);
         }
-        let id = self.state.tally.next_group;
-        self.state.tally.next_group += 1;
-        let group = GroupRecord {
+        self.new_group(GroupRecord {
             target: job.target.clone(),
             rule: rule.cloned(),
             fault: fault.clone(),
@@ -241,7 +256,13 @@ impl Book<'_> {
             next_probe: now.plus(probe_wait(GROUP_PROBE, 0)),
             probes: 0,
             releasing: false,
-        };
+            held: false,
+        })
+    }
+
+    pub(super) fn new_group(&mut self, group: GroupRecord) -> Result<u32, Fault> {
+        let id = self.state.tally.next_group;
+        self.state.tally.next_group += 1;
         self.state.groups.insert(id, group);
         self.save_group(id)?;
         Ok(id)
@@ -252,7 +273,7 @@ impl Book<'_> {
         self.put(Table::Group.key().group(id).end(), &group)
     }
 
-    fn forget_if_empty(&mut self, id: u32) -> Result<(), Fault> {
+    pub(super) fn forget_if_empty(&mut self, id: u32) -> Result<(), Fault> {
         if self.state.groups.get(&id).is_some_and(|group| group.count == 0) {
             self.state.groups.remove(&id);
             self.view.pages.remove(&Table::Group.key().group(id).end())?;
@@ -260,7 +281,8 @@ impl Book<'_> {
         Ok(())
     }
 
-    fn add_member(&mut self, id: u32, waiting: Waiting, probes: u32, now: Timestamp) -> Result<(), Fault> {
+    pub(super) fn add_member(&mut self, id: u32, waiting: Waiting, probes: u32, now: Timestamp) -> Result<(), Fault> {
+        self.count_member(id, &waiting.job, Count::add);
         let bytes = waiting.job.size.unwrap_or(0);
         let Some(group) = self.state.groups.get_mut(&id) else { return Ok(()) };
         group.count += 1;
@@ -278,15 +300,16 @@ impl Book<'_> {
         self.put_parked(id, &parked)
     }
 
-    fn put_parked(&mut self, id: u32, parked: &Parked) -> Result<(), Fault> {
+    pub(super) fn put_parked(&mut self, id: u32, parked: &Parked) -> Result<(), Fault> {
         let key = parked_key(id, &parked.waiting);
         let place = place_of(id, &parked.waiting);
         self.put(key, parked)?;
         self.view.pages.put(by_name_key(&parked.waiting), place)
     }
 
-    /// Takes a member out; the totals and the group's end are the caller's.
-    fn remove_member(&mut self, id: u32, parked: &Parked) -> Result<(), Fault> {
+    /// Takes a member out; the group's end is the caller's.
+    pub(super) fn remove_member(&mut self, id: u32, parked: &Parked) -> Result<(), Fault> {
+        self.count_member(id, &parked.waiting.job, Count::take);
         if let Some(group) = self.state.groups.get_mut(&id) {
             group.count = group.count.saturating_sub(1);
             group.bytes = group.bytes.saturating_sub(parked.waiting.job.size.unwrap_or(0));
@@ -300,8 +323,8 @@ impl Book<'_> {
         Ok(())
     }
 
-    fn find_parked(&self, claim: &Claim) -> Result<Option<Member>, Fault> {
-        Ok(self.view.members_under(by_name_key(&claim.waiting), 1)?.pop())
+    pub(super) fn find_parked(&self, claim: &Waiting) -> Result<Option<Member>, Fault> {
+        Ok(self.view.members_under(by_name_key(claim), 1)?.pop())
     }
 
     fn probe_failed(&mut self, id: u32, fault: &KeptFault, now: Timestamp) -> Result<(), Fault> {
@@ -317,7 +340,7 @@ impl Book<'_> {
 
     /// A probe that was put off: it says nothing of the cause and comes again at that time.
     pub(super) fn defer_probe(&mut self, claim: &Claim, not_before: Timestamp) -> Result<(), Fault> {
-        let Some((id, mut parked)) = self.find_parked(claim)? else { return Ok(()) };
+        let Some((id, mut parked)) = self.find_parked(&claim.waiting)? else { return Ok(()) };
         parked.waiting.attempts = parked.waiting.attempts.saturating_add(1);
         if let Some(group) = self.state.groups.get_mut(&id)
             && group.rule.is_some()
@@ -339,9 +362,8 @@ impl Book<'_> {
     /// Takes the job of a settled probe out of its group. An outcome that needed the target and the source proves
     /// that the cause is gone: the whole group goes back. Any other proves nothing: the next member is tried.
     pub(super) fn take_probe(&mut self, claim: &Claim, outcome: &Outcome) -> Result<bool, Fault> {
-        let Some((id, parked)) = self.find_parked(claim)? else { return Ok(false) };
+        let Some((id, parked)) = self.find_parked(&claim.waiting)? else { return Ok(false) };
         self.remove_member(id, &parked)?;
-        self.uncount_parked(&parked.waiting.job);
         let proven = match outcome {
             Outcome::Replicated | Outcome::AlreadyEqual => true,
             Outcome::Superseded | Outcome::NotReplicated(_) | Outcome::Gone => false,
@@ -354,7 +376,7 @@ impl Book<'_> {
         Ok(true)
     }
 
-    fn begin_release(&mut self, id: u32) -> Result<(), Fault> {
+    pub(super) fn begin_release(&mut self, id: u32) -> Result<(), Fault> {
         if let Some(group) = self.state.groups.get_mut(&id) {
             group.releasing = true;
         }
@@ -367,7 +389,7 @@ impl Book<'_> {
             .state
             .groups
             .iter()
-            .filter(|(_, group)| !group.releasing)
+            .filter(|(_, group)| !group.releasing && !group.held)
             .map(|(id, group)| (*id, group.rule.is_none(), group.next_probe))
             .collect();
         for (id, alone, next_probe) in groups {
@@ -437,6 +459,9 @@ impl Book<'_> {
         let same = |(_, parked): &Member| parked.waiting.job.same_work(job) && Some(parked.waiting.id) != probe;
         let Some((id, parked)) = members.into_iter().find(same) else { return Ok(None) };
         let number = parked.waiting.id;
+        if self.holds(id) && !self.state.groups.get(&id).is_some_and(|group| group.releasing) {
+            return Ok(Some(number));
+        }
         self.release_member(id, parked)?;
         self.forget_if_empty(id)?;
         Ok(Some(number))
@@ -455,23 +480,20 @@ impl Book<'_> {
         Ok(())
     }
 
-    fn release_member(&mut self, id: u32, parked: Parked) -> Result<(), Fault> {
+    pub(super) fn release_member(&mut self, id: u32, mut parked: Parked) -> Result<(), Fault> {
         self.remove_member(id, &parked)?;
-        self.uncount_parked(&parked.waiting.job);
-        let kind = self.state.groups.get(&id).map_or(FaultKind::Transient, |group| group.fault.kind);
-        self.revive(parked.waiting, kind)
+        match self.state.groups.get(&id) {
+            Some(group) if group.held => parked.waiting.cleared |= group.releasing,
+            group => parked.waiting.last_kind = Some(group.map_or(FaultKind::Transient, |group| group.fault.kind)),
+        }
+        self.revive(parked.waiting)
     }
 
     /// Starts what an operator asked for; `answer` hears how many jobs it moved.
-    pub(super) fn start_sweep(
-        &mut self,
-        which: &Release,
-        sweeping: Sweeping,
-        answer: oneshot::Sender<Result<u64, Fault>>,
-    ) -> Result<(), Fault> {
-        let (groups, prefix) = match which {
+    pub(super) fn start_sweep(&mut self, which: &Release, sweeping: Sweeping, answer: Swept) -> Result<(), Fault> {
+        let (mut groups, prefix) = match which {
             Release::Group(id) => (VecDeque::from([id.0]), None),
-            Release::All => (self.state.groups.keys().copied().collect(), None),
+            Release::All => (self.state.groups.keys().copied().collect::<VecDeque<u32>>(), None),
             Release::Prefix(prefix) => (self.state.groups.keys().copied().collect(), Some(prefix.clone())),
             Release::Key(key) => {
                 let moved = self.sweep_key(key, sweeping)?;
@@ -480,7 +502,7 @@ impl Book<'_> {
                 return Ok(());
             }
         };
-        let groups: VecDeque<u32> = groups;
+        groups.retain(|id| self.state.groups.get(id).is_none_or(|group| !group.held));
         if prefix.is_none() && sweeping == Sweeping::Release {
             for id in &groups {
                 self.begin_release(*id)?;
@@ -501,7 +523,7 @@ impl Book<'_> {
         let mut moved = 0;
         for (target, target_key) in self.view.places(key) {
             for (id, parked) in self.view.parked_of(&target, &target_key, usize::MAX)? {
-                if parked.waiting.job.key == *key {
+                if parked.waiting.job.key == *key && !self.holds(id) {
                     self.sweep_member(id, parked, sweeping)?;
                     self.forget_if_empty(id)?;
                     moved += 1;
@@ -517,7 +539,6 @@ impl Book<'_> {
             Sweeping::Drop(now) => {
                 let cause = self.state.groups.get(&id).map(GroupRecord::cause).unwrap_or_default();
                 self.remove_member(id, &parked)?;
-                self.uncount_parked(&parked.waiting.job);
                 self.state.tally.totals.dropped += 1;
                 let reason = format!("dropped by an operator while parked: {cause}");
                 self.note_reason(&parked.waiting.job, &reason, now)

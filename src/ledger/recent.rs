@@ -1,17 +1,16 @@
-//! What is remembered beside the work itself: applied states, reasons, replicas, uploads, quarantine, cursors.
+//! What is remembered beside the work itself: applied states, reasons, replicas, uploads, cursors.
 //!
-//! Applied states and reasons are bounded, the oldest forgotten; uploads live as long as their upload; replicas and
-//! quarantine stay.
+//! Applied states and reasons are bounded, the oldest forgotten; uploads live as long as their upload; replicas stay.
 
 use super::book::{Book, View};
 use super::codec::{Decoder, Encoder, Read};
 use super::layout::{Fields, Table, key_hash, lane_hash, unreadable, version_hash};
 use super::names::Names;
-use super::record::{AppliedRecord, GroupRecord, NoteRecord, Record, ReplicaRecord, UploadRecord, Waiting};
-use super::words::{Chapter, Control, GroupId, JobId, Note, Quarantined, Replica, SentPart, Standing, Story, Upload};
+use super::record::{AppliedRecord, NoteRecord, Record, ReplicaRecord, UploadRecord, Waiting, read_target};
+use super::words::{Chapter, Control, GroupId, JobId, Limiting, Note, Replica, SentPart, Standing, Story, Upload};
 use crate::model::fault::Fault;
 use crate::model::job::{Applied, Job};
-use crate::model::object::{ETag, Key, TargetId, Timestamp};
+use crate::model::object::{ETag, Key, TargetId, Timestamp, VersionId};
 use crate::ports::Ignored;
 
 /// Reasons kept for one key: enough to see a pattern, and few enough to look through at each new one.
@@ -91,16 +90,12 @@ impl View<'_> {
         Ok(found.into_iter().map(|(_, record)| (record.target, record.target_key, record.upload)).collect())
     }
 
-    pub(super) fn quarantined(&self, most: usize) -> Result<Vec<Quarantined>, Fault> {
-        let mut messages = Vec::new();
-        for (key, value) in self.pages.under(&Table::Quarantine.all(), most)? {
-            messages.push(Quarantined { id: Fields::of(&key).id()?, ..self.decode(&value)? });
-        }
-        Ok(messages)
-    }
-
     pub(super) fn control(&self) -> Result<Control, Fault> {
         Ok(self.record(&Table::Control.all())?.unwrap_or_default())
+    }
+
+    pub(super) fn limiting(&self) -> Result<Limiting, Fault> {
+        Ok(self.record(&Table::Limiting.all())?.unwrap_or_default())
     }
 
     pub(super) fn cursor(&self, name: &str) -> Result<Option<Vec<u8>>, Fault> {
@@ -112,6 +107,23 @@ impl View<'_> {
             Ok(cursor)
         };
         read().map(Some).map_err(|why| unreadable("cursor", why))
+    }
+
+    /// Uploads that no unfinished job needs any more.
+    pub(super) fn orphans(&self) -> Result<Vec<(TargetId, Key, Upload)>, Fault> {
+        let mut orphans = self.marked::<UploadRecord>(&Table::Upload.all())?;
+        let mut kept = Vec::new();
+        for (_, record) in orphans.drain(..) {
+            let UploadRecord { target, target_key, job, upload } = record;
+            let lane = self.find_lane(&target, &target_key)?;
+            let pending = lane.map(|(id, lane)| self.source_order(id, &lane, usize::MAX)).transpose()?;
+            let parked = self.parked_of(&target, &target_key, usize::MAX)?;
+            let mut waiting = pending.into_iter().flatten().chain(parked.into_iter().map(|(_, parked)| parked.waiting));
+            if !waiting.any(|waiting| waiting.id == job || waiting.job.version == upload.source_version) {
+                kept.push((target, target_key, upload));
+            }
+        }
+        Ok(kept)
     }
 
     /// All that is known of a source key.
@@ -130,10 +142,11 @@ impl View<'_> {
             for (group, parked) in self.parked_of(&target, &target_key, STORY_JOBS)? {
                 let mut waiting = parked.waiting;
                 if waiting.fault.is_none() {
-                    let shared = self.record::<GroupRecord>(&Table::Group.key().group(group).end())?;
-                    waiting.fault = shared.map(|group| group.fault);
+                    waiting.fault = self.group(group)?.map(|group| group.fault);
                 }
-                story.jobs.push(chapter(waiting, Standing::Parked(GroupId(group))));
+                let held = self.group(group)?.is_some_and(|group| group.held);
+                let standing = if held { Standing::Held } else { Standing::Parked(GroupId(group)) };
+                story.jobs.push(chapter(waiting, standing));
             }
             if let Some(applied) = self.applied(&target, &target_key)? {
                 story.applied.push((target, target_key, applied));
@@ -141,6 +154,7 @@ impl View<'_> {
         }
         story.jobs.retain(|chapter| chapter.job.key == *key);
         story.notes = self.notes(key)?.into_iter().map(|(_, record)| note(record)).collect();
+        story.happenings = self.happenings(key)?;
         Ok(story)
     }
 
@@ -265,15 +279,12 @@ impl Book<'_> {
         Ok(())
     }
 
-    pub(super) fn quarantine(&mut self, message: &Quarantined) -> Result<(), Fault> {
-        let id = self.state.tally.next_quarantine.max(1);
-        self.state.tally.next_quarantine = id + 1;
-        self.state.tally.totals.quarantined += 1;
-        self.put(Table::Quarantine.key().id(id).end(), message)
-    }
-
     pub(super) fn set_control(&mut self, control: Control) -> Result<(), Fault> {
         self.put(Table::Control.all(), &control)
+    }
+
+    pub(super) fn set_limiting(&mut self, limiting: Limiting) -> Result<(), Fault> {
+        self.put(Table::Limiting.all(), &limiting)
     }
 
     pub(super) fn set_cursor(&mut self, name: &str, cursor: &[u8]) -> Result<(), Fault> {
@@ -324,6 +335,28 @@ impl Book<'_> {
             self.state.tally.notes -= 1;
         }
         Ok(())
+    }
+}
+
+impl Record for NoteRecord {
+    const NAME: &'static str = "note";
+
+    fn write(&self, out: &mut Encoder, names: &Names) {
+        out.text(self.key.as_str());
+        out.option(self.target.as_ref(), |out, target| out.number(names.target_number(target)));
+        out.packed(self.version.as_str());
+        out.text(&self.reason);
+        out.number(self.noted.0);
+    }
+
+    fn read(from: &mut Decoder<'_>, names: &Names) -> Read<Self> {
+        Ok(Self {
+            key: Key::new(from.text()?),
+            target: from.option(|from| read_target(from, names))?,
+            version: VersionId::new(from.packed()?),
+            reason: from.text()?.to_owned(),
+            noted: Timestamp(from.number()?),
+        })
     }
 }
 

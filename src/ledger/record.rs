@@ -21,6 +21,8 @@ pub(super) struct Waiting {
     pub(super) last_kind: Option<FaultKind>,
     /// Kept with jobs that fail each for itself; those of a group share the group's.
     pub(super) fault: Option<KeptFault>,
+    /// A delete that the brake has counted, or an operator released: it is not judged again.
+    pub(super) cleared: bool,
 }
 
 /// How a lane is entered in the indexes, so that the entry can be found again.
@@ -69,8 +71,10 @@ pub(super) struct GroupRecord {
     pub(super) bytes: u64,
     pub(super) next_probe: Timestamp,
     pub(super) probes: u32,
-    /// The cause is gone: its jobs are on their way back, also after a restart.
+    /// The cause is gone, or an operator says go: its jobs are on their way back, also after a restart.
     pub(super) releasing: bool,
+    /// Deletes that the brake holds (P11): never probed, released by an operator only.
+    pub(super) held: bool,
 }
 
 /// What was last applied to a target key.
@@ -148,7 +152,7 @@ fn read_side(from: &mut Decoder<'_>) -> Read<Side> {
     SIDES.into_iter().find(|side| side_code(*side) == code).ok_or(Unreadable("its side is unknown"))
 }
 
-fn write_fault(out: &mut Encoder, fault: &KeptFault) {
+pub(super) fn write_fault(out: &mut Encoder, fault: &KeptFault) {
     out.byte(kind_code(fault.kind));
     out.byte(side_code(fault.side));
     out.text(&fault.during);
@@ -157,7 +161,7 @@ fn write_fault(out: &mut Encoder, fault: &KeptFault) {
     out.text(&fault.detail);
 }
 
-fn read_fault(from: &mut Decoder<'_>) -> Read<KeptFault> {
+pub(super) fn read_fault(from: &mut Decoder<'_>) -> Read<KeptFault> {
     Ok(KeptFault {
         kind: read_kind(from)?,
         side: read_side(from)?,
@@ -177,12 +181,22 @@ const HAS_ETAG: u8 = 1 << 4;
 const HAS_SIZE: u8 = 1 << 5;
 const KEY_IS_SUFFIX: u8 = 1 << 6;
 
-fn change_code(kind: ChangeKind) -> u8 {
+pub(super) fn change_code(kind: ChangeKind) -> u8 {
     match kind {
         ChangeKind::Write => 0,
         ChangeKind::DeleteMarker => 1,
         ChangeKind::Attributes => 2,
         ChangeKind::Restored => 3,
+    }
+}
+
+pub(super) fn read_change(code: u8) -> Read<ChangeKind> {
+    match code {
+        0 => Ok(ChangeKind::Write),
+        1 => Ok(ChangeKind::DeleteMarker),
+        2 => Ok(ChangeKind::Attributes),
+        3 => Ok(ChangeKind::Restored),
+        _other => Err(Unreadable("its kind of change is unknown")),
     }
 }
 
@@ -238,12 +252,7 @@ fn read_job(from: &mut Decoder<'_>, names: &Names, target: &TargetId, target_key
         rule,
         key,
         target_key: target_key.clone(),
-        kind: match flags & 3 {
-            0 => ChangeKind::Write,
-            1 => ChangeKind::DeleteMarker,
-            2 => ChangeKind::Attributes,
-            _three => ChangeKind::Restored,
-        },
+        kind: read_change(flags & 3)?,
         version: VersionId::new(from.packed()?),
         sequencer: present(HAS_SEQUENCER).then(|| from.packed()).transpose()?.map(Sequencer::new),
         etag: present(HAS_ETAG).then(|| from.packed()).transpose()?.map(ETag::new),
@@ -257,6 +266,7 @@ const WAS_TRIED: u8 = 1;
 const IS_DEFERRED: u8 = 2;
 const HAS_KIND: u8 = 4;
 const HAS_FAULT: u8 = 8;
+const IS_CLEARED: u8 = 16;
 
 fn write_waiting(out: &mut Encoder, waiting: &Waiting, names: &Names) {
     out.number(waiting.id);
@@ -267,6 +277,7 @@ fn write_waiting(out: &mut Encoder, waiting: &Waiting, names: &Names) {
         (waiting.not_before.0 > 0, IS_DEFERRED),
         (waiting.last_kind.is_some(), HAS_KIND),
         (waiting.fault.is_some(), HAS_FAULT),
+        (waiting.cleared, IS_CLEARED),
     ] {
         flags |= if set { bit } else { 0 };
     }
@@ -289,7 +300,7 @@ fn read_waiting(from: &mut Decoder<'_>, names: &Names, target: &TargetId, target
     let id = from.number()?;
     let job = read_job(from, names, target, target_key)?;
     let flags = from.byte()?;
-    if flags > (WAS_TRIED | IS_DEFERRED | HAS_KIND | HAS_FAULT) {
+    if flags > (WAS_TRIED | IS_DEFERRED | HAS_KIND | HAS_FAULT | IS_CLEARED) {
         return Err(Unreadable("a pending job has unknown flags"));
     }
     let present = |bit: u8| flags & bit != 0;
@@ -300,6 +311,7 @@ fn read_waiting(from: &mut Decoder<'_>, names: &Names, target: &TargetId, target
         not_before: Timestamp(if present(IS_DEFERRED) { from.number()? } else { 0 }),
         last_kind: present(HAS_KIND).then(|| read_kind(from)).transpose()?,
         fault: present(HAS_FAULT).then(|| read_fault(from)).transpose()?,
+        cleared: present(IS_CLEARED),
     })
 }
 
@@ -308,7 +320,7 @@ fn write_place(out: &mut Encoder, target: &TargetId, target_key: &Key, names: &N
     out.text(target_key.as_str());
 }
 
-fn read_target(from: &mut Decoder<'_>, names: &Names) -> Read<TargetId> {
+pub(super) fn read_target(from: &mut Decoder<'_>, names: &Names) -> Read<TargetId> {
     names.target(from.number()?).ok_or(Unreadable("its target is not in the table of names"))
 }
 
@@ -421,11 +433,11 @@ impl Record for GroupRecord {
         out.number(self.bytes);
         out.number(self.next_probe.0);
         out.number(u64::from(self.probes));
-        out.byte(u8::from(self.releasing));
+        out.byte(u8::from(self.releasing) | u8::from(self.held) << 1);
     }
 
     fn read(from: &mut Decoder<'_>, names: &Names) -> Read<Self> {
-        Ok(Self {
+        let group = Self {
             target: read_target(from, names)?,
             rule: from
                 .option(Decoder::number)?
@@ -436,8 +448,13 @@ impl Record for GroupRecord {
             bytes: from.number()?,
             next_probe: Timestamp(from.number()?),
             probes: from.small()?,
-            releasing: from.flag()?,
-        })
+            releasing: false,
+            held: false,
+        };
+        match from.byte()? {
+            flags @ 0..=3 => Ok(Self { releasing: flags & 1 != 0, held: flags & 2 != 0, ..group }),
+            _other => Err(Unreadable("a group has unknown flags")),
+        }
     }
 }
 
@@ -467,28 +484,6 @@ impl Record for AppliedRecord {
             target_version: from.option(Decoder::packed)?.map(VersionId::new),
         };
         Ok(Self { target, target_key, applied })
-    }
-}
-
-impl Record for NoteRecord {
-    const NAME: &'static str = "note";
-
-    fn write(&self, out: &mut Encoder, names: &Names) {
-        out.text(self.key.as_str());
-        out.option(self.target.as_ref(), |out, target| out.number(names.target_number(target)));
-        out.packed(self.version.as_str());
-        out.text(&self.reason);
-        out.number(self.noted.0);
-    }
-
-    fn read(from: &mut Decoder<'_>, names: &Names) -> Read<Self> {
-        Ok(Self {
-            key: Key::new(from.text()?),
-            target: from.option(|from| read_target(from, names))?,
-            version: VersionId::new(from.packed()?),
-            reason: from.text()?.to_owned(),
-            noted: Timestamp(from.number()?),
-        })
     }
 }
 

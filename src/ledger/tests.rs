@@ -1,9 +1,11 @@
 //! The ledger on a store in memory, and the scaffolding that its tests share.
 
 mod bench;
+mod braking;
 mod crash;
 mod disk;
 mod flow;
+mod operating;
 mod parking;
 mod records;
 
@@ -85,6 +87,7 @@ pub(super) fn versions(lane: &Lane) -> Vec<String> {
 pub(super) fn balanced(totals: &Totals) {
     let sum = totals.pending.operations
         + totals.parked.operations
+        + totals.held.operations
         + totals.replicated.operations
         + totals.already_equal
         + totals.superseded
@@ -95,6 +98,7 @@ pub(super) fn balanced(totals: &Totals) {
     let rules = |part: fn(&RuleTotals) -> Count| totals.by_rule.values().map(part).map(|c| c.operations).sum::<u64>();
     assert_eq!(totals.pending.operations, rules(|rule| rule.pending), "{totals:?}");
     assert_eq!(totals.parked.operations, rules(|rule| rule.parked), "{totals:?}");
+    assert_eq!(totals.held.operations, rules(|rule| rule.held), "{totals:?}");
     assert_eq!(totals.replicated.operations, rules(|rule| rule.replicated), "{totals:?}");
 }
 

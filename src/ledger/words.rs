@@ -5,8 +5,9 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::model::fault::{Fault, FaultKind, Side};
-use crate::model::job::{Applied, Job};
-use crate::model::object::{ETag, Key, RuleId, TargetId, Timestamp, VersionId};
+use crate::model::job::{Applied, ChangeKind, Job};
+use crate::model::limits::Limits;
+use crate::model::object::{ETag, Key, RuleId, Sequencer, TargetId, Timestamp, VersionId};
 use crate::ports::{Ignored, UploadChecksum};
 
 /// The number of one job, given at its admission and kept until it is settled.
@@ -36,6 +37,8 @@ pub struct Admission {
     pub jobs: Vec<Job>,
     /// Messages that could not be understood.
     pub quarantined: Vec<Quarantined>,
+    /// Messages of the quarantine that this brings: they leave it.
+    pub understood: Vec<u64>,
     /// Records that ask for nothing, with the reason.
     pub ignored: Vec<Ignored>,
     /// The name of a scan and how far it is now.
@@ -51,6 +54,9 @@ pub struct Admitted {
     pub ids: Vec<JobId>,
     /// How many of them are new.
     pub new: u64,
+    /// The queue's ids of messages for which the quarantine has no room: they are not on disk and may not be
+    /// acknowledged.
+    pub turned_away: Vec<String>,
 }
 
 /// How a job ended.
@@ -215,12 +221,14 @@ pub struct RuleTotals {
     pub pending: Count,
     /// Parked.
     pub parked: Count,
+    /// Held by the brake.
+    pub held: Count,
     /// Brought over since the ledger was made.
     pub replicated: Count,
 }
 
-/// What the ledger holds and has seen since it was made. `admitted` is the sum of `pending`, `parked`, `replicated`,
-/// `already_equal`, `superseded`, `not_replicated`, `gone` and `dropped` operations, at every moment.
+/// What the ledger holds and has seen since it was made. `admitted` is the sum of `pending`, `parked`, `held`,
+/// `replicated`, `already_equal`, `superseded`, `not_replicated`, `gone` and `dropped` operations, at every moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Totals {
     /// Jobs ever admitted as new.
@@ -229,6 +237,8 @@ pub struct Totals {
     pub pending: Count,
     /// Parked.
     pub parked: Count,
+    /// Held by the brake.
+    pub held: Count,
     /// Claims that are out now; not kept over a restart.
     pub in_flight: u64,
     /// Brought over.
@@ -245,6 +255,10 @@ pub struct Totals {
     pub dropped: u64,
     /// Messages in the quarantine.
     pub quarantined: u64,
+    /// Their bytes.
+    pub quarantined_bytes: u64,
+    /// Messages left in the queue because the quarantine is full, each time they came; not kept over a restart.
+    pub turned_away: u64,
     /// Replicas whose mapping lives here only.
     pub unstamped: u64,
     /// Replicas that could not be compared with their source.
@@ -346,7 +360,35 @@ pub struct Group {
     pub probes: u32,
 }
 
-/// Which parked jobs.
+/// The brake of one target (P11).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Brake {
+    /// The target.
+    pub target: TargetId,
+    /// Since when its deletes are held, and why; `None` while they go.
+    pub tripped: Option<(Timestamp, String)>,
+    /// Deletes that are held.
+    pub held: u64,
+    /// Deletes that went within the last hour, since the last release.
+    pub in_hour: u64,
+    /// The keys that the target had when it was last counted, and when that was.
+    pub keys: Option<(u64, Timestamp)>,
+}
+
+/// What the brake says to a delete.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Passage {
+    /// It may go; it is counted.
+    Free,
+    /// It is held, like others before it. Its job waits for an operator.
+    Held,
+    /// It is held as the first one, for this reason.
+    Tripped(String),
+    /// A write of its key has come since it was claimed: to be decided again, as it may hide nothing any more.
+    Overtaken,
+}
+
+/// Which parked jobs. None of them takes in what the brake holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Release {
     /// Those of one group.
@@ -383,6 +425,14 @@ pub struct Control {
     pub paused_until: Option<Timestamp>,
 }
 
+impl Control {
+    /// Whether work stands still at that time: a pause with an end is over by itself.
+    #[must_use]
+    pub fn is_paused(&self, now: Timestamp) -> bool {
+        self.paused && self.paused_until.is_none_or(|until| until > now)
+    }
+}
+
 /// Where a job of a [`Story`] stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Standing {
@@ -392,6 +442,8 @@ pub enum Standing {
     Deferred(Timestamp),
     /// In that group.
     Parked(GroupId),
+    /// Held by the brake.
+    Held,
 }
 
 /// One unfinished job of a [`Story`].
@@ -431,4 +483,71 @@ pub struct Story {
     pub applied: Vec<(TargetId, Key, Applied)>,
     /// What was not done and why, oldest first; old notes are forgotten.
     pub notes: Vec<Note>,
+    /// What happened of late, oldest first; older happenings are forgotten.
+    pub happenings: Vec<Happening>,
+}
+
+/// One thing that happened to a version of a key on its way to one target.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Happening {
+    /// The target.
+    pub target: TargetId,
+    /// The source version.
+    pub version: VersionId,
+    /// When.
+    pub at: Timestamp,
+    /// What.
+    pub what: Happened,
+}
+
+/// What can happen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Happened {
+    /// An event told of a change.
+    Told {
+        /// Of which kind.
+        kind: ChangeKind,
+        /// Its place in the order of the key's changes, where told.
+        sequencer: Option<Sequencer>,
+        /// When the change was made.
+        changed: Timestamp,
+    },
+    /// An attempt failed.
+    Failed {
+        /// Why.
+        fault: KeptFault,
+        /// And what then.
+        next: Next,
+    },
+    /// The work ended.
+    Ended {
+        /// How.
+        outcome: Outcome,
+    },
+}
+
+/// What follows on a failed attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// Another attempt, at that time.
+    Retry(Timestamp),
+    /// It waits in that group.
+    Parked(GroupId),
+}
+
+/// Limits that an operator has set, and until when.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Limiting {
+    /// What was set.
+    pub limits: Limits,
+    /// Until when; `None` until reset.
+    pub until: Option<Timestamp>,
+}
+
+impl Limiting {
+    /// What of it holds at that time.
+    #[must_use]
+    pub fn at(&self, now: Timestamp) -> Limits {
+        if self.until.is_none_or(|until| until > now) { self.limits } else { Limits::default() }
+    }
 }

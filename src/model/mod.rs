@@ -3,9 +3,13 @@
 //! *Secret kept:* how keys, versions, sequencers, digests and stamps compare. *May touch:* nothing but its arguments.
 //! *Must not know:* any SDK, the ledger, the clock. Every type here is plain data that any other room may hold.
 
+pub mod deletes;
 pub mod digest;
 pub mod fault;
 pub mod job;
+pub mod limits;
 pub mod object;
 pub mod policy;
 pub mod stamp;
+pub mod usage;
+pub mod window;

@@ -284,6 +284,8 @@ pub struct VersionEntry {
     pub modified: Timestamp,
     /// ETag and size; `None` for a delete marker.
     pub object: Option<(ETag, u64)>,
+    /// The storage class; `None` is `STANDARD`.
+    pub storage_class: Option<String>,
 }
 
 /// A bucket's versioning state.

@@ -13,6 +13,9 @@ const USUAL_PART: u64 = 16 << 20;
 /// From this size on an object whose ETag nobody can compare is sent in parts, to resume after a break and to use
 /// more than one connection. S3's guide says "consider multipart at 100 MB" (aws-semantics 3.6).
 const WORTH_PARTS: u64 = 64 << 20;
+/// From this size on the store copies by itself where it can: below it a copy costs as many requests as a stream, and
+/// the stream's bytes are verified.
+pub const WORTH_COPYING: u64 = 16 << 20;
 const MIB: u64 = 1 << 20;
 
 /// How an object's bytes are laid out at the target.

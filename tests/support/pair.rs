@@ -268,6 +268,9 @@ impl Pair {
             }
         }
         text.push_str(&setup.more);
+        if let Ok(client) = std::env::var("REPL_TEST_CLIENT") {
+            ask_for_client(&mut text, &client);
+        }
         text.replace("{source_key}", &self.source_key).replace("{target_key}", &self.target_key)
     }
 
@@ -319,6 +322,18 @@ impl Setup {
         } else {
             Server::Ministack
         }
+    }
+}
+
+/// Has the whole suite run by the client that the environment names, where a test does not ask for one itself.
+fn ask_for_client(text: &mut String, client: &str) {
+    let line = format!("client = {client:?}\n");
+    if text.contains("\nclient = ") {
+        return;
+    }
+    match text.find("[transfer]\n") {
+        Some(table) => text.insert_str(table + "[transfer]\n".len(), &line),
+        None => text.push_str(&format!("\n[transfer]\n{line}")),
     }
 }
 

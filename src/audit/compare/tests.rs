@@ -1,5 +1,8 @@
 use super::*;
+use crate::model::fault::Fault;
+use crate::model::object::{ETag, Timestamp};
 use crate::plan::route::History;
+use crate::ports::{ListFrom, ObjectPage};
 use std::collections::BTreeMap;
 
 fn rule(id: &str, prefix: &str, target_prefix: &str) -> Rule {
@@ -60,4 +63,103 @@ fn keys_are_rewritten_there_and_back() {
     assert_eq!(scope.at_target("logs/1"), "us/logs/1");
     assert_eq!(scope.at_source(&Key::new("us/logs/1")), Some(Key::new("logs/1")));
     assert_eq!(scope.at_source(&Key::new("eu/logs/1")), None);
+}
+
+/// A bucket of numbered keys that are made when they are listed: every `gap`th is missing.
+#[derive(Clone, Debug)]
+struct Numbered {
+    keys: u64,
+    gap: u64,
+}
+
+/// A quarter flat, the rest in a tree; ascending with the number.
+fn numbered(number: u64) -> String {
+    if number % 4_000_000 < 1_000_000 {
+        format!("a/{:04}/object-{number:09}", number / 4_000_000)
+    } else {
+        format!("a/{:04}/p/{:06}/{:03}/object-{number:09}", number / 4_000_000, number / 1000, number / 100 % 10)
+    }
+}
+
+impl Pages for Numbered {
+    async fn page(&self, from: ListFrom) -> Result<ObjectPage, Fault> {
+        tokio::task::yield_now().await;
+        let first = match &from {
+            ListFrom::Start => 0,
+            ListFrom::Token(token) => token.parse().unwrap(),
+            ListFrom::After(key) => {
+                let (mut low, mut high) = (0, self.keys);
+                while low < high {
+                    let middle = u64::midpoint(low, high);
+                    if numbered(middle).as_str() <= key.as_str() { low = middle + 1 } else { high = middle }
+                }
+                low
+            }
+        };
+        let mut numbers = (first..self.keys).filter(|number| number % self.gap != self.gap - 1);
+        let entries: Vec<Listed> = numbers.by_ref().take(1000).map(|number| listed(&numbered(number))).collect();
+        let next = numbers.next().map(|next| ListFrom::Token(next.to_string()));
+        Ok(ObjectPage { entries, next, order: KeyOrder::Bytes })
+    }
+}
+
+fn listed(key: &str) -> Listed {
+    Listed {
+        key: Key::new(key),
+        size: 1,
+        etag: ETag::new("d41d8cd98f00b204e9800998ecf8427e"),
+        modified: Timestamp(0),
+        storage_class: Some("STANDARD".to_owned()),
+        checksum: None,
+    }
+}
+
+/// Compares both sides; counts of keys at the source alone, the target alone, and on both.
+fn merged(keys: u64) -> [u64; 3] {
+    let scope = scopes(&[rule("a", "", "")], "", None).remove(0);
+    let side = |gap| Ranges::new(Numbered { keys, gap }, KeyOrder::Bytes);
+    let mut merge = Merge::new(scope, KeyOrder::Bytes, side(1_000), side(777));
+    let mut counts = [0; 3];
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    runtime.block_on(async {
+        while let Some(pair) = merge.next().await {
+            match pair {
+                Pair::Source(_) => counts[0] += 1,
+                Pair::Target(_) => counts[1] += 1,
+                Pair::Both(..) => counts[2] += 1,
+                Pair::Hole(side, hole) => panic!("{side:?} {hole:?}"),
+            }
+        }
+    });
+    counts
+}
+
+fn expected(keys: u64) -> [u64; 3] {
+    let (source, target, both) = (keys / 1_000, keys / 777, keys / 777_000);
+    [target - both, source - both, keys - source - target + both]
+}
+
+/// The most memory this process ever had resident, in KiB.
+fn peak_kib() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    line.trim().trim_end_matches("kB").trim().parse().unwrap()
+}
+
+#[test]
+fn many_keys_are_merged() {
+    assert_eq!(merged(100_000), expected(100_000));
+}
+
+/// P10: run it alone, `cargo test --lib ten_million -- --ignored --nocapture`: the bound is one of the whole process.
+#[test]
+#[ignore = "minutes; measures the memory of the process"]
+#[allow(clippy::disallowed_methods, reason = "a measurement")]
+fn ten_million_keys_are_merged_in_little_memory() {
+    const KEYS: u64 = 10_000_000;
+    let began = std::time::Instant::now();
+    assert_eq!(merged(KEYS), expected(KEYS));
+    let (seconds, peak) = (began.elapsed().as_secs_f64(), peak_kib());
+    eprintln!("{KEYS} keys on each side in {seconds:.0} s, {peak} KiB at most");
+    assert!(peak < 96 << 10, "{peak} KiB");
 }

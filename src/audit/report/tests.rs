@@ -8,6 +8,7 @@ fn finding(key: &str, verdict: Verdict) -> Told {
         etag: Some(ETag::new("e")),
         size: Some(3),
         modified: Timestamp(1_000),
+        storage_class: None,
     };
     Told::Finding(Box::new(Finding {
         target: "dr".into(),

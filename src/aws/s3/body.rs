@@ -1,5 +1,6 @@
 //! Bodies in both directions: what a GET delivers, and what a piped PUT sends.
 
+use std::fmt::Display;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -7,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use aws_smithy_types::body::SdkBody;
+use aws_smithy_types::byte_stream::ByteStream as SdkStream;
 use bytes::Bytes;
 use futures_core::Stream;
 use http_body::{Body, Frame, SizeHint};
@@ -35,20 +36,25 @@ pub(super) struct Window {
 }
 
 /// The pieces of a GET's body: exactly the window, or a fault.
-pub(super) struct Pieces {
-    body: SdkBody,
+pub(super) struct Pieces<B> {
+    body: B,
     window: Window,
     site: Site,
     silence: Option<Pin<Box<Sleep>>>,
     ended: bool,
 }
 
-impl Pieces {
+impl<B> Pieces<B>
+where
+    B: Body<Data = Bytes, Error: Display> + Send + Sync + Unpin + 'static,
+{
     /// The stream of that window.
-    pub(super) fn stream(body: SdkBody, window: Window, site: Site) -> ByteStream {
+    pub(super) fn stream(body: B, window: Window, site: Site) -> ByteStream {
         ByteStream::new(Self { body, window, site, silence: None, ended: window.take == 0 })
     }
+}
 
+impl<B> Pieces<B> {
     fn end(&mut self, detail: String) -> Poll<Option<Result<Bytes, Fault>>> {
         self.ended = true;
         Poll::Ready(Some(Err(self.site.fault(FaultKind::Transient, detail))))
@@ -70,7 +76,7 @@ impl Pieces {
     }
 }
 
-impl Stream for Pieces {
+impl<B: Body<Data = Bytes, Error: Display> + Unpin> Stream for Pieces<B> {
     type Item = Result<Bytes, Fault>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
@@ -232,6 +238,76 @@ impl Body for Piped {
 
     fn size_hint(&self) -> SizeHint {
         SizeHint::with_exact(self.length.saturating_sub(self.progress.handed_over.load(Ordering::Relaxed)))
+    }
+}
+
+/// The body of a request.
+pub(super) enum Outgoing {
+    /// From memory, possibly empty.
+    Whole(Bytes),
+    /// Piped through.
+    Piped(Box<Piped>),
+}
+
+impl Outgoing {
+    /// No body.
+    pub(super) fn nothing() -> Self {
+        Self::Whole(Bytes::new())
+    }
+
+    /// Its length in bytes, before any of it is sent.
+    pub(super) fn length(&self) -> u64 {
+        match self {
+            Self::Whole(bytes) => bytes.len() as u64,
+            Self::Piped(piped) => piped.length,
+        }
+    }
+
+    /// The same body once more, where it is still there.
+    pub(super) fn again(&self) -> Option<Self> {
+        match self {
+            Self::Whole(bytes) => Some(Self::Whole(bytes.clone())),
+            Self::Piped(_) => None,
+        }
+    }
+}
+
+impl Body for Outgoing {
+    type Data = Bytes;
+    type Error = Broken;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
+        match &mut *self {
+            Self::Whole(bytes) if bytes.is_empty() => Poll::Ready(None),
+            Self::Whole(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
+            Self::Piped(piped) => Pin::new(&mut **piped).poll_frame(context),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Whole(bytes) => bytes.is_empty(),
+            Self::Piped(piped) => piped.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Self::Piped(piped) => piped.size_hint(),
+        }
+    }
+}
+
+impl From<Outgoing> for SdkStream {
+    fn from(body: Outgoing) -> Self {
+        match body {
+            Outgoing::Whole(bytes) => Self::from(bytes),
+            Outgoing::Piped(piped) => Self::from_body_1_x(*piped),
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! What the SDK's typed inputs and outputs cannot carry: headers added verbatim before signing, and the answer's own
 //! headers and bytes.
 
+use std::borrow::Cow;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use aws_smithy_runtime_api::box_error::BoxError;
@@ -17,7 +18,7 @@ use crate::aws::fault::Site;
 use crate::model::fault::{Fault, FaultKind};
 
 /// A header of a request: name in lower case, value verbatim.
-pub(super) type Header = (String, String);
+pub(super) type Header = (Cow<'static, str>, String);
 
 /// The answer to one request.
 #[derive(Clone, Debug)]

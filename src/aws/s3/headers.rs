@@ -104,6 +104,11 @@ pub(super) fn quoted(etag: &ETag) -> String {
     format!("\"{}\"", etag.as_str())
 }
 
+/// First and last byte as a `Range` header spells them.
+pub(super) fn range((first, last): (u64, u64)) -> String {
+    format!("bytes={first}-{last}")
+}
+
 /// How an object is encrypted, as headers tell.
 pub(super) fn encryption(headers: &Headers) -> Encryption {
     if headers.contains_key("x-amz-server-side-encryption-customer-algorithm") {
@@ -247,10 +252,10 @@ pub(super) fn of_new_object(object: &NewObject, site: Site) -> Result<Vec<Header
         ("x-amz-acl", object.owner_full_control.then(|| "bucket-owner-full-control".to_owned())),
     ]
     .into_iter()
-    .filter_map(|(name, value)| Some((name.to_owned(), value?)))
+    .filter_map(|(name, value)| Some((name.into(), value?)))
     .collect();
     headers.extend(sealing(&object.sealing));
-    headers.extend(attributes.metadata.iter().map(|(name, value)| (format!("{METADATA}{name}"), value.clone())));
+    headers.extend(attributes.metadata.iter().map(|(name, value)| (format!("{METADATA}{name}").into(), value.clone())));
     match headers.iter().find(|(name, value)| !sendable(name, value)) {
         None => Ok(headers),
         Some((name, _)) => {
@@ -274,11 +279,11 @@ fn sealing(sealing: &Sealing) -> Vec<Header> {
         Sealing::Dsse(key) => ("aws:kms:dsse", key, false),
     };
     let mut headers = vec![
-        ("x-amz-server-side-encryption".to_owned(), kind.to_owned()),
-        ("x-amz-server-side-encryption-aws-kms-key-id".to_owned(), key.clone()),
+        ("x-amz-server-side-encryption".into(), kind.to_owned()),
+        ("x-amz-server-side-encryption-aws-kms-key-id".into(), key.clone()),
     ];
     if bucket_key {
-        headers.push(("x-amz-server-side-encryption-bucket-key-enabled".to_owned(), "true".to_owned()));
+        headers.push(("x-amz-server-side-encryption-bucket-key-enabled".into(), "true".to_owned()));
     }
     headers
 }

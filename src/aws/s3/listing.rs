@@ -3,6 +3,8 @@
 //! The SDK sorts versions and delete markers into two lists, and with that loses their order within one second
 //! (aws-semantics 6). The document has them in order.
 
+use std::borrow::Cow;
+
 use percent_encoding::percent_decode_str;
 use quick_xml::Reader;
 use quick_xml::events::{BytesRef, Event};
@@ -10,7 +12,7 @@ use quick_xml::events::{BytesRef, Event};
 use super::headers;
 use crate::aws::fault::Site;
 use crate::model::fault::{Fault, FaultKind};
-use crate::model::object::{Key, Timestamp, VersionEntry, VersionId};
+use crate::model::object::{ETag, Key, Timestamp, VersionEntry, VersionId};
 use crate::ports::VersionPage;
 
 /// Reads one page.
@@ -26,9 +28,10 @@ struct Row {
     key: Option<String>,
     version: Option<String>,
     latest: bool,
-    modified: Option<String>,
-    etag: Option<String>,
-    size: Option<String>,
+    modified: Option<Timestamp>,
+    etag: Option<ETag>,
+    size: Option<u64>,
+    class: Option<String>,
 }
 
 #[derive(Default)]
@@ -41,67 +44,80 @@ struct Page {
 }
 
 fn parse(xml: &[u8]) -> Result<VersionPage, String> {
-    let mut reader = Reader::from_reader(xml);
     let mut page = Page::default();
-    let mut path: Vec<String> = Vec::new();
+    let mut row = Row::default();
+    elements(xml, |path, text| match path {
+        [_, b"EncodingType"] => page.encoded = text == "url",
+        [_, b"IsTruncated"] => page.truncated = text == "true",
+        [_, b"NextKeyMarker"] => page.next_key = Some(text.to_owned()),
+        [_, b"NextVersionIdMarker"] => page.next_version = Some(text.to_owned()),
+        [_, b"Version" | b"DeleteMarker", b"Key"] => row.key = Some(text.to_owned()),
+        [_, b"Version" | b"DeleteMarker", b"VersionId"] => row.version = Some(text.to_owned()),
+        [_, b"Version" | b"DeleteMarker", b"IsLatest"] => row.latest = text == "true",
+        [_, b"Version" | b"DeleteMarker", b"LastModified"] => row.modified = Timestamp::parse_rfc3339(text),
+        [_, b"Version", b"ETag"] => row.etag = Some(headers::etag(text)),
+        [_, b"Version", b"StorageClass"] => {
+            row.class = (text != "STANDARD" && !text.is_empty()).then(|| text.to_owned())
+        }
+        [_, b"Version", b"Size"] => row.size = text.parse().ok(),
+        [_, kind @ (b"Version" | b"DeleteMarker")] => {
+            let marker = *kind == b"DeleteMarker";
+            page.rows.push(Row { marker, ..std::mem::take(&mut row) });
+        }
+        _ => {}
+    })?;
+    finish(page)
+}
+
+/// How deep the elements lie that anybody asks for.
+const DEPTH: usize = 3;
+
+/// Tells the path and the text of every element down to [`DEPTH`], when it ends. A document that breaks off is an error.
+pub(super) fn elements(xml: &[u8], mut tell: impl FnMut(&[&[u8]], &str)) -> Result<(), String> {
+    let mut reader = Reader::from_reader(xml);
+    reader.config_mut().expand_empty_elements = true;
+    let mut names: [Vec<u8>; DEPTH] = Default::default();
+    let (mut depth, mut whole) = (0_usize, false);
     let mut text = String::new();
-    let mut whole = false;
     loop {
         match reader.read_event().map_err(|error| error.to_string())? {
             Event::Start(tag) => {
-                let name = String::from_utf8_lossy(tag.local_name().as_ref()).into_owned();
-                if path.len() == 1 && (name == "Version" || name == "DeleteMarker") {
-                    page.rows.push(Row { marker: name == "DeleteMarker", ..Row::default() });
+                if let Some(name) = names.get_mut(depth) {
+                    name.clear();
+                    name.extend_from_slice(tag.local_name().as_ref());
                 }
-                path.push(name);
+                depth += 1;
                 text.clear();
             }
             Event::Text(piece) => text.push_str(&piece.decode().map_err(|error| error.to_string())?),
             Event::CData(piece) => text.push_str(&piece.decode().map_err(|error| error.to_string())?),
-            Event::GeneralRef(entity) => text.push_str(&entity_text(&entity)?),
+            Event::GeneralRef(entity) => push_entity(&mut text, &entity)?,
             Event::End(_) => {
-                note(&mut page, &path, &mut text);
-                path.pop();
-                whole = path.is_empty();
+                let path = names.each_ref().map(Vec::as_slice);
+                if let Some(path) = path.get(..depth) {
+                    tell(path, &text);
+                }
+                text.clear();
+                depth = depth.saturating_sub(1);
+                whole = depth == 0;
             }
-            Event::Eof if whole => return finish(page),
+            Event::Eof if whole => return Ok(()),
             Event::Eof => return Err("it ends in the middle".to_owned()),
             Event::Empty(_) | Event::Comment(_) | Event::Decl(_) | Event::PI(_) | Event::DocType(_) => {}
         }
     }
 }
 
-fn entity_text(entity: &BytesRef<'_>) -> Result<String, String> {
+fn push_entity(text: &mut String, entity: &BytesRef<'_>) -> Result<(), String> {
     if let Some(character) = entity.resolve_char_ref().map_err(|error| error.to_string())? {
-        return Ok(character.to_string());
+        text.push(character);
+        return Ok(());
     }
     let name = entity.decode().map_err(|error| error.to_string())?;
-    quick_xml::escape::resolve_predefined_entity(&name).map(str::to_owned).ok_or(format!("unknown entity &{name};"))
-}
-
-/// Keeps the text of the element that ends here.
-fn note(page: &mut Page, path: &[String], text: &mut String) {
-    let told = std::mem::take(text);
-    let names: Vec<&str> = path.iter().map(String::as_str).collect();
-    match names.as_slice() {
-        [_, "EncodingType"] => page.encoded = told == "url",
-        [_, "IsTruncated"] => page.truncated = told == "true",
-        [_, "NextKeyMarker"] => page.next_key = Some(told),
-        [_, "NextVersionIdMarker"] => page.next_version = Some(told),
-        [_, "Version" | "DeleteMarker", field] => {
-            let Some(row) = page.rows.last_mut() else { return };
-            match *field {
-                "Key" => row.key = Some(told),
-                "VersionId" => row.version = Some(told),
-                "IsLatest" => row.latest = told == "true",
-                "LastModified" => row.modified = Some(told),
-                "ETag" => row.etag = Some(told),
-                "Size" => row.size = Some(told),
-                _ => {}
-            }
-        }
-        _ => {}
-    }
+    let known =
+        quick_xml::escape::resolve_predefined_entity(&name).ok_or_else(|| format!("unknown entity &{name};"))?;
+    text.push_str(known);
+    Ok(())
 }
 
 fn finish(page: Page) -> Result<VersionPage, String> {
@@ -118,29 +134,31 @@ fn finish(page: Page) -> Result<VersionPage, String> {
 }
 
 fn entry(row: Row, encoded: bool) -> Result<VersionEntry, String> {
-    let key = decode(&row.key.ok_or("an entry has no Key")?, encoded)?;
+    let spelled = row.key.ok_or("an entry has no Key")?;
+    let key = decode(&spelled, encoded)?;
     let lacks = |field: &str| format!("the entry of \"{key}\" has no readable {field}");
-    let modified = row.modified.as_deref().and_then(Timestamp::parse_rfc3339).ok_or_else(|| lacks("LastModified"))?;
+    let modified = row.modified.ok_or_else(|| lacks("LastModified"))?;
     let object = if row.marker {
         None
     } else {
-        let size = row.size.and_then(|size| size.parse().ok()).ok_or_else(|| lacks("Size"))?;
-        Some((headers::etag(&row.etag.ok_or_else(|| lacks("ETag"))?), size))
+        let size = row.size.ok_or_else(|| lacks("Size"))?;
+        Some((row.etag.ok_or_else(|| lacks("ETag"))?, size))
     };
     let version = row.version.filter(|id| !id.is_empty()).map_or_else(VersionId::null, VersionId::new);
-    Ok(VersionEntry { key: Key::new(&key), version, latest: row.latest, modified, object })
+    let (latest, storage_class) = (row.latest, row.class);
+    Ok(VersionEntry { key: Key::new(&key), version, latest, modified, object, storage_class })
 }
 
 /// `encoding-type=url` is form encoding: a space comes as `+`, a plus as `%2B`.
-pub(super) fn decode(text: &str, encoded: bool) -> Result<String, String> {
-    if !encoded {
-        return Ok(text.to_owned());
+pub(super) fn decode(text: &str, encoded: bool) -> Result<Cow<'_, str>, String> {
+    if !encoded || !text.bytes().any(|byte| byte == b'+' || byte == b'%') {
+        return Ok(Cow::Borrowed(text));
     }
     let spaced = text.replace('+', " ");
-    percent_decode_str(&spaced)
-        .decode_utf8()
-        .map(std::borrow::Cow::into_owned)
-        .map_err(|_| format!("the key \"{text}\" is not UTF-8"))
+    match percent_decode_str(&spaced).decode_utf8() {
+        Ok(decoded) => Ok(Cow::Owned(decoded.into_owned())),
+        Err(_) => Err(format!("the key \"{text}\" is not UTF-8")),
+    }
 }
 
 #[cfg(test)]

@@ -4,7 +4,9 @@ mod body;
 mod copy;
 mod exchange;
 mod headers;
+mod lean;
 mod listing;
+mod metering;
 mod multipart;
 mod objects;
 mod read;
@@ -22,15 +24,19 @@ use aws_smithy_types::retry::RetryConfig;
 use aws_smithy_types::timeout::TimeoutConfig;
 use tokio::time::Instant;
 
+use metering::Metering;
+
 use super::fault::Site;
-use super::{CONNECT, Endpoint, UnansweredOnly, patience, twice};
+use super::{CONNECT, Endpoint, HotPath, UnansweredOnly, patience, twice};
 use crate::model::digest::{Algorithm, Checksum};
 use crate::model::fault::{Fault, FaultKind, Side};
 use crate::model::object::{Found, Head, Key, Lock, Tags, VersionId, Versioning};
+use crate::model::usage::Place;
 use crate::ports::{
     Completion, Condition, CopySource, Fetched, Grant, ListFrom, NewObject, ObjectPage, ObjectStore, OpenUpload, Part,
     Payload, Pick, Read, UploadChecksum, UploadRef, VersionPage, Written,
 };
+use lean::Lean;
 
 /// How long "never versioned" is believed: versioning can be switched on at any time, but never off for good.
 const UNVERSIONED_BELIEVED: Duration = Duration::from_secs(60);
@@ -41,6 +47,8 @@ pub struct S3Bucket {
     safe: Client,
     /// For requests that leave something behind: sent once, so that an unknown outcome stays the caller's to look at.
     once: Client,
+    /// The hot path around the SDK; `None` where the SDK is to do all, or alone can.
+    lean: Option<Lean>,
     bucket: String,
     owner: Option<String>,
     side: Side,
@@ -59,7 +67,23 @@ impl S3Bucket {
     /// The bucket of that name behind an endpoint. Nothing is sent yet.
     #[must_use]
     pub fn new(config: &SdkConfig, endpoint: &Endpoint, bucket: impl Into<String>) -> Self {
-        let builder = || Builder::from(config).force_path_style(endpoint.path_style);
+        Self::on(config, endpoint, bucket.into(), None)
+    }
+
+    /// As [`S3Bucket::new`], its requests counted for that place by whatever meter the work is under.
+    #[must_use]
+    pub fn metered(config: &SdkConfig, endpoint: &Endpoint, bucket: impl Into<String>, place: Place) -> Self {
+        Self::on(config, endpoint, bucket.into(), Some(Metering::of(place)))
+    }
+
+    fn on(config: &SdkConfig, endpoint: &Endpoint, bucket: String, metering: Option<Metering>) -> Self {
+        let builder = || {
+            let builder = Builder::from(config).force_path_style(endpoint.path_style);
+            match &metering {
+                Some(metering) => builder.interceptor(metering.clone()),
+                None => builder,
+            }
+        };
         let safe = builder()
             .retry_config(twice())
             .retry_classifier(UnansweredOnly)
@@ -70,10 +94,15 @@ impl S3Bucket {
             .retry_config(RetryConfig::disabled())
             .timeout_config(TimeoutConfig::builder().connect_timeout(CONNECT).build())
             .build();
+        let lean = match endpoint.client {
+            HotPath::Lean => Lean::new(config, endpoint.path_style, &bucket).map(|lean| lean.metered(metering.clone())),
+            HotPath::Sdk => None,
+        };
         Self {
+            lean,
             safe: Client::from_conf(safe),
             once: Client::from_conf(once),
-            bucket: bucket.into(),
+            bucket,
             owner: endpoint.expected_bucket_owner.clone(),
             side: endpoint.owner_side,
             versioning: Mutex::new(None),

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use aws_sdk_s3::types::{ChecksumAlgorithm, ChecksumType as SdkChecksumType, CompletedMultipartUpload, CompletedPart};
 
-use super::exchange::Exchange;
+use super::body::Outgoing;
+use super::exchange::{Exchange, Header};
 use super::write::{Sending, checksum_sent};
 use super::{S3Bucket, conditions, headers, raced_where_gone, within};
 use crate::aws::fault::Site;
@@ -122,27 +123,50 @@ impl S3Bucket {
     ) -> Result<Part, Fault> {
         let site = self.site("write part");
         let size = payload.length();
-        let length = i64::try_from(size).map_err(|_| site.fault(FaultKind::Refused, "the part is too large"))?;
-        let exchange = Exchange::adding(checksum_sent(checksum).into_iter().collect());
-        let request = self
-            .once
+        let sent: Vec<Header> = checksum_sent(checksum).into_iter().collect();
+        let sending = Sending::new(payload, site).await?;
+        let headers = match &self.lean {
+            Some(lean) => sending.send(site, |body| self.part_lean(lean, (upload, number), sent, body)).await?,
+            None => {
+                let exchange = Exchange::adding(sent);
+                let listener = exchange.clone();
+                sending.send(site, |body| self.part_by_sdk(upload, number, listener, body)).await?;
+                exchange.answer(site)?.headers
+            }
+        };
+        let etag =
+            headers.get("etag").ok_or_else(|| site.fault(FaultKind::Transient, "the store's answer has no ETag"))?;
+        let told = headers::checksum(&headers).map(|told| told.value);
+        let checksum = told.or_else(|| checksum.map(|sent| sent.value.clone()));
+        Ok(Part { number, etag: headers::etag(etag), size, checksum })
+    }
+
+    async fn part_by_sdk(
+        &self,
+        upload: UploadRef<'_>,
+        number: u32,
+        exchange: Exchange,
+        body: Outgoing,
+    ) -> Result<(), Fault> {
+        let site = self.site("write part");
+        let length =
+            i64::try_from(body.length()).map_err(|_| site.fault(FaultKind::Refused, "the part is too large"))?;
+        self.once
             .upload_part()
             .bucket(&self.bucket)
             .key(upload.key.as_str())
             .upload_id(upload.id)
             .part_number(part_number(number, site)?)
             .content_length(length)
-            .set_expected_bucket_owner(self.owner.clone());
-        let listener = exchange.clone();
-        let send = async |body| {
-            let request = request.body(body).customize().interceptor(listener).disable_payload_signing();
-            request.send().await.map_err(|error| site.explain(&error))
-        };
-        let output = Sending::new(payload, site).await?.send(site, send).await?;
-        let etag = output.e_tag.ok_or_else(|| site.fault(FaultKind::Transient, "the store's answer has no ETag"))?;
-        let told = headers::checksum(&exchange.answer(site)?.headers).map(|told| told.value);
-        let checksum = told.or_else(|| checksum.map(|sent| sent.value.clone()));
-        Ok(Part { number, etag: headers::etag(&etag), size, checksum })
+            .set_expected_bucket_owner(self.owner.clone())
+            .body(body.into())
+            .customize()
+            .interceptor(exchange)
+            .disable_payload_signing()
+            .send()
+            .await
+            .map_err(|error| site.explain(&error))?;
+        Ok(())
     }
 
     pub(super) async fn parts_held(&self, upload: UploadRef<'_>) -> Result<Vec<Part>, Fault> {

@@ -1,46 +1,67 @@
 //! Looking: GET, HEAD, part sizes, tags, ACL, listings, versioning.
 
+use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::sync::atomic::Ordering;
 
-use std::collections::BTreeMap;
-
-use aws_sdk_s3::error::SdkError;
 use aws_sdk_s3::types::{BucketVersioningStatus, EncodingType, ObjectAttributes, Type};
-use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
-use aws_smithy_types::error::metadata::ProvideErrorMetadata;
+use aws_smithy_runtime_api::http::Headers;
+use bytes::Bytes;
+use http_body::Body;
 use tokio::task::JoinSet;
 
 use super::S3Bucket;
 use super::body::{Pieces, Window};
-use super::exchange::{Answer, Exchange};
+use super::exchange::{Answer, Exchange, Header};
 use super::{headers, listing};
-use crate::aws::fault::Site;
+use crate::aws::fault::{Refusal, Site, refusal};
+use crate::meter;
 use crate::model::fault::{Fault, FaultKind};
 use crate::model::object::{Found, Head, Key, Tags, VersionId, Versioning};
 use crate::ports::{Fetched, Got, Grant, Pick, Read, VersionPage};
 
 /// Asks for the stored checksum. Sent as a plain header: through the SDK's own setting, the SDK would compute the
 /// checksum of every body a second time.
-const CHECKSUM_MODE: (&str, &str) = ("x-amz-checksum-mode", "ENABLED");
+pub(super) fn checksum_mode() -> Header {
+    ("x-amz-checksum-mode".into(), "ENABLED".to_owned())
+}
+
 /// S3's page size for versions and for parts (aws-semantics 3.1).
 const PAGE: i32 = 1000;
 /// HEADs of single parts under way at once.
 const PART_HEADS: usize = 8;
 
+/// What the answer to a HEAD says.
+pub(super) enum Looked {
+    /// Something is there: its headers.
+    Answered(Headers),
+    /// Nothing is there.
+    Absent(Absence),
+    /// No such luck; without a body it hardly says why.
+    Refused(Fault),
+}
+
 /// What an error says about the thing looked for.
-enum Absence {
+pub(super) enum Absence {
     DeleteMarker,
     Missing,
 }
 
-/// Whether an error says that nothing, or a delete marker, is there (aws-semantics 6 and 11).
-fn absence<E: ProvideErrorMetadata>(error: &SdkError<E, HttpResponse>) -> Option<Absence> {
-    let response = error.raw_response()?;
-    let code = error.as_service_error().and_then(ProvideErrorMetadata::code);
-    match (response.status().as_u16(), code) {
+impl From<Absence> for Fetched {
+    fn from(absence: Absence) -> Self {
+        match absence {
+            Absence::DeleteMarker => Self::DeleteMarker,
+            Absence::Missing => Self::Missing,
+        }
+    }
+}
+
+/// Whether an answer says that nothing, or a delete marker, is there (aws-semantics 6 and 11).
+pub(super) fn absence(refusal: &Refusal<'_>) -> Option<Absence> {
+    match (refusal.status, refusal.code) {
         (405, _) => Some(Absence::DeleteMarker),
         (404, Some("NoSuchBucket")) => None,
-        (404, _) if response.headers().get("x-amz-delete-marker") == Some("true") => Some(Absence::DeleteMarker),
+        (404, _) if refusal.headers.get("x-amz-delete-marker") == Some("true") => Some(Absence::DeleteMarker),
         (404, None | Some("NoSuchKey" | "NoSuchVersion" | "NotFound")) => Some(Absence::Missing),
         _ => None,
     }
@@ -83,9 +104,13 @@ impl S3Bucket {
 
     async fn get_as_told(&self, key: &Key, read: Read) -> Result<Fetched, Fault> {
         let site = self.site("read object");
+        let version = self.version_id(&read.pick).await?;
+        if let Some(lean) = &self.lean {
+            return self.get_lean(lean, key, version, &read).await;
+        }
         // A range's checksum would not be the object's.
         let exchange = match read.range {
-            None => Exchange::adding(vec![(CHECKSUM_MODE.0.to_owned(), CHECKSUM_MODE.1.to_owned())]),
+            None => Exchange::adding(vec![checksum_mode()]),
             Some(_) => Exchange::listening(),
         };
         let sent = self
@@ -93,25 +118,29 @@ impl S3Bucket {
             .get_object()
             .bucket(&self.bucket)
             .key(key.as_str())
-            .set_version_id(self.version_id(&read.pick).await?)
-            .set_range(read.range.map(|(first, last)| format!("bytes={first}-{last}")))
+            .set_version_id(version)
+            .set_range(read.range.map(headers::range))
             .set_if_match(read.if_match.as_ref().map(headers::quoted))
             .set_expected_bucket_owner(self.owner.clone())
             .customize()
             .interceptor(exchange.clone())
             .send()
             .await;
-        let output = match sent {
-            Ok(output) => output,
-            Err(error) => {
-                return match absence(&error) {
-                    Some(Absence::DeleteMarker) => Ok(Fetched::DeleteMarker),
-                    Some(Absence::Missing) => Ok(Fetched::Missing),
-                    None => Err(site.explain(&error)),
-                };
-            }
-        };
-        let answer = exchange.answer(site)?;
+        match sent {
+            Ok(output) => self.fetched(&exchange.answer(site)?, output.body.into_inner(), &read),
+            Err(error) => match refusal(&error).as_ref().and_then(absence) {
+                Some(absence) => Ok(absence.into()),
+                None => Err(site.explain(&error)),
+            },
+        }
+    }
+
+    /// What a good answer to a GET brings.
+    pub(super) fn fetched<B>(&self, answer: &Answer, body: B, read: &Read) -> Result<Fetched, Fault>
+    where
+        B: Body<Data = Bytes, Error: Display> + Send + Sync + Unpin + 'static,
+    {
+        let site = self.site("read object");
         let mut head = headers::head(&answer.headers, site)?;
         if read.range.is_some() {
             head.checksum = None;
@@ -119,33 +148,45 @@ impl S3Bucket {
                 self.loses_ranges.store(true, Ordering::Relaxed);
             }
         }
-        let window = window(&answer, &head, read.range, site)?;
-        let body = Pieces::stream(output.body.into_inner(), window, site);
-        Ok(Fetched::Object(Box::new(Got { head, body })))
+        let window = window(answer, &head, read.range, site)?;
+        Ok(Fetched::Object(Box::new(Got { head, body: Pieces::stream(body, window, site) })))
     }
 
     pub(super) async fn head_object(&self, key: &Key, pick: &Pick) -> Result<Found, Fault> {
         let site = self.site("look at object");
-        let exchange = Exchange::adding(vec![(CHECKSUM_MODE.0.to_owned(), CHECKSUM_MODE.1.to_owned())]);
+        let version = self.version_id(pick).await?;
+        let looked = match &self.lean {
+            Some(lean) => self.head_lean(lean, key, version).await?,
+            None => self.head_by_sdk(key, version).await?,
+        };
+        match looked {
+            Looked::Answered(headers) => Ok(Found::Object(Box::new(headers::head(&headers, site)?))),
+            Looked::Absent(Absence::DeleteMarker) => Ok(Found::DeleteMarker),
+            Looked::Absent(Absence::Missing) => self.ask_whether_missing(key, pick).await,
+            Looked::Refused(fault) => Err(self.ask_why(key, pick, fault).await),
+        }
+    }
+
+    async fn head_by_sdk(&self, key: &Key, version: Option<String>) -> Result<Looked, Fault> {
+        let site = self.site("look at object");
+        let exchange = Exchange::adding(vec![checksum_mode()]);
         let sent = self
             .safe
             .head_object()
             .bucket(&self.bucket)
             .key(key.as_str())
-            .set_version_id(self.version_id(pick).await?)
+            .set_version_id(version)
             .set_expected_bucket_owner(self.owner.clone())
             .customize()
             .interceptor(exchange.clone())
             .send()
             .await;
-        let Err(error) = sent else {
-            let head = headers::head(&exchange.answer(site)?.headers, site)?;
-            return Ok(Found::Object(Box::new(head)));
-        };
-        match absence(&error) {
-            Some(Absence::DeleteMarker) => Ok(Found::DeleteMarker),
-            Some(Absence::Missing) => self.ask_whether_missing(key, pick).await,
-            None => Err(self.ask_why(key, pick, site.explain(&error)).await),
+        match sent {
+            Ok(_) => Ok(Looked::Answered(exchange.answer(site)?.headers)),
+            Err(error) => Ok(match refusal(&error).as_ref().and_then(absence) {
+                Some(absence) => Looked::Absent(absence),
+                None => Looked::Refused(site.explain(&error)),
+            }),
         }
     }
 
@@ -250,7 +291,7 @@ impl S3Bucket {
             {
                 let request = self.part_request(key, version.clone(), number);
                 let site = self.site("look at part");
-                under_way.spawn(async move { (number, part_answer(request, count, site).await) });
+                under_way.spawn(meter::carried(async move { (number, part_answer(request, count, site).await) }));
             }
             match under_way.join_next().await {
                 None => return Ok(Some(sizes.into_values().collect())),

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use aws_sdk_s3::primitives::ByteStream as SdkStream;
 use aws_sdk_s3::types::{
     ObjectCannedAcl, ObjectLockLegalHold, ObjectLockLegalHoldStatus, ObjectLockRetention, ObjectLockRetentionMode, Tag,
     Tagging,
@@ -10,8 +9,9 @@ use aws_sdk_s3::types::{
 use aws_smithy_types::DateTime;
 use bytes::Bytes;
 
-use super::body::{Piped, Progress};
+use super::body::{Outgoing, Piped, Progress};
 use super::exchange::{Exchange, Header};
+use super::lean::Put;
 use super::read::gone_where_marker;
 use super::{S3Bucket, conditions, headers, raced_where_gone, within};
 use crate::aws::fault::Site;
@@ -63,12 +63,12 @@ impl Sending {
     pub(super) async fn send<T, F: Future<Output = Result<T, Fault>>>(
         self,
         site: Site,
-        send: impl FnOnce(SdkStream) -> F,
+        send: impl FnOnce(Outgoing) -> F,
     ) -> Result<T, Fault> {
         match self {
-            Self::Whole(bytes, limit) => within(limit, site, send(SdkStream::from(bytes))).await,
+            Self::Whole(bytes, limit) => within(limit, site, send(Outgoing::Whole(bytes))).await,
             Self::Piped(body, progress, length) => {
-                progress.watch(site, length, send(SdkStream::from_body_1_x(body))).await
+                progress.watch(site, length, send(Outgoing::Piped(Box::new(body)))).await
             }
         }
     }
@@ -77,7 +77,7 @@ impl Sending {
 /// The header of a checksum sent along; only a full one can be checked against the bytes of one request.
 pub(super) fn checksum_sent(checksum: Option<&Checksum>) -> Option<Header> {
     let checksum = checksum.filter(|checksum| checksum.kind == ChecksumType::FullObject)?;
-    Some((headers::checksum_header(checksum.algorithm).to_owned(), checksum.value.clone()))
+    Some((headers::checksum_header(checksum.algorithm).into(), checksum.value.clone()))
 }
 
 impl S3Bucket {
@@ -92,28 +92,51 @@ impl S3Bucket {
         let mut sent = headers::of_new_object(object, site)?;
         sent.extend(checksum_sent(checksum));
         if let Payload::Piped { md5: Some(md5), .. } = &payload {
-            sent.push(("content-md5".to_owned(), md5.clone()));
+            sent.push(("content-md5".into(), md5.clone()));
         }
-        let exchange = Exchange::creating(sent);
-        let length = i64::try_from(payload.length())
+        let sending = Sending::new(payload, site).await?;
+        let headers = match &self.lean {
+            Some(lean) => {
+                let put = Put { key: &object.key, sent, condition };
+                sending.send(site, |body| self.put_lean(lean, put, body, site)).await?
+            }
+            None => {
+                let exchange = Exchange::creating(sent);
+                let listener = exchange.clone();
+                sending.send(site, |body| self.put_by_sdk(&object.key, listener, body, condition)).await?;
+                exchange.answer(site)?.headers
+            }
+        };
+        headers::written(&headers, None, site)
+    }
+
+    async fn put_by_sdk(
+        &self,
+        key: &Key,
+        exchange: Exchange,
+        body: Outgoing,
+        condition: &Condition,
+    ) -> Result<(), Fault> {
+        let site = self.site("write object");
+        let length = i64::try_from(body.length())
             .map_err(|_| site.fault(FaultKind::Ineligible, "it is larger than any store accepts"))?;
         let (if_none_match, if_match) = conditions(condition);
-        let request = self
-            .once
+        self.once
             .put_object()
             .bucket(&self.bucket)
-            .key(object.key.as_str())
+            .key(key.as_str())
             .content_length(length)
             .set_if_none_match(if_none_match)
             .set_if_match(if_match)
-            .set_expected_bucket_owner(self.owner.clone());
-        let listener = exchange.clone();
-        let send = async |body| {
-            let request = request.body(body).customize().interceptor(listener).disable_payload_signing();
-            request.send().await.map_err(|error| raced_where_gone(site.explain(&error), condition))
-        };
-        Sending::new(payload, site).await?.send(site, send).await?;
-        headers::written(&exchange.answer(site)?.headers, None, site)
+            .set_expected_bucket_owner(self.owner.clone())
+            .body(body.into())
+            .customize()
+            .interceptor(exchange)
+            .disable_payload_signing()
+            .send()
+            .await
+            .map_err(|error| raced_where_gone(site.explain(&error), condition))?;
+        Ok(())
     }
 
     pub(super) async fn delete_current(&self, key: &Key, condition: &Condition) -> Result<Option<VersionId>, Fault> {

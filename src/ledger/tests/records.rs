@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::ledger::brake::BrakeRecord;
 use crate::ledger::codec::Unreadable;
 use crate::ledger::kv::Kv;
 use crate::ledger::layout::{Slot, Table, identity_hash, key_hash, lane_hash, merge_streams, order_bytes};
@@ -11,6 +12,7 @@ use crate::ledger::pages::{Pages, decode_leaf, encode_leaf};
 use crate::ledger::record::{
     AppliedRecord, GroupRecord, LaneRecord, NoteRecord, Parked, Record, ReplicaRecord, Schedule, UploadRecord, Waiting,
 };
+use crate::model::deletes::Hour;
 use crate::model::digest::{Algorithm, ChecksumType};
 use crate::model::job::Applied;
 use crate::ports::UploadChecksum;
@@ -30,6 +32,7 @@ fn waiting() -> Waiting {
         not_before: Timestamp(7),
         last_kind: Some(FaultKind::Throttled),
         fault: Some(KeptFault::of(&fault(FaultKind::Throttled))),
+        cleared: false,
     }
 }
 
@@ -54,6 +57,7 @@ fn group() -> GroupRecord {
         next_probe: Timestamp(99),
         probes: 1,
         releasing: true,
+        held: false,
     }
 }
 
@@ -123,6 +127,7 @@ fn tally() -> Tally {
         admitted: 9,
         pending: count(1),
         parked: count(2),
+        held: Count::default(),
         replicated: count(3),
         already_equal: 4,
         superseded: 5,
@@ -130,6 +135,8 @@ fn tally() -> Tally {
         gone: 7,
         dropped: 8,
         quarantined: 9,
+        quarantined_bytes: 0,
+        turned_away: 0,
         unstamped: 10,
         unprovable: 11,
         in_flight: 0,
@@ -187,6 +194,20 @@ fn golden_records() {
     holds(&part, "010311aabb09044352433d00");
     holds(&tally(), "0109010a0214031e0405060708090a0b010203040506070103616c6c010a00000000");
     holds(&quarantined(), "01016d017205017b");
+    let hour = Hour::of(vec![(28_333_333, 5), (28_333_335, 1)]).unwrap();
+    let brake = BrakeRecord {
+        target: TargetId::new("dr"),
+        hour,
+        keys: Some((9, Timestamp(5))),
+        tripped: Some((Timestamp(7), "r".to_owned())),
+    };
+    holds(&brake, "01000295aac10d0597aac10d0101090501070172");
+    let held = GroupRecord { releasing: false, held: true, ..group() };
+    holds(&held, "0100010005020c7772697465206f626a656374010c41636365737344656e696564019303026e6f031e630102");
+    holds(
+        &Waiting { cleared: true, ..waiting() },
+        "01000966726f6d2d75732f61ac027800080876311200ff8101d41d8cd98f00b204e9800998ecf8427e0ae8d795ffbc311f02070101020c7772697465206f626a656374010c41636365737344656e69656400026e6f",
+    );
     holds(&Control { paused: true, paused_until: Some(Timestamp(300)) }, "010101ac02");
 }
 
@@ -267,6 +288,7 @@ fn any_waiting() -> impl Strategy<Value = Waiting> {
             not_before: Timestamp(not_before),
             last_kind: FaultKind::ALL.get(kind * 4).copied(),
             fault: scan.then(|| KeptFault::of(&fault(FaultKind::Denied))),
+            cleared: kind == 1,
         })
 }
 

@@ -1,5 +1,7 @@
 use std::collections::VecDeque;
 
+use aws_smithy_types::body::SdkBody;
+
 use super::*;
 use crate::model::fault::Side;
 

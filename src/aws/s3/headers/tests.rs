@@ -140,7 +140,7 @@ fn an_object_with_nothing_attached_sends_nothing() {
     object.attributes.lock.legal_hold = Some(false);
     assert_eq!(of_new_object(&object, site()).unwrap(), []);
     object.owner_full_control = true;
-    let acl = ("x-amz-acl".to_owned(), "bucket-owner-full-control".to_owned());
+    let acl = ("x-amz-acl".into(), "bucket-owner-full-control".to_owned());
     assert_eq!(of_new_object(&object, site()).unwrap(), [acl]);
 }
 
@@ -148,7 +148,7 @@ fn an_object_with_nothing_attached_sends_nothing() {
 fn a_key_is_always_sent_in_full_and_a_bucket_key_asked_for() {
     let mut object = new_object();
     object.sealing = Sealing::Kms("arn:k".to_owned());
-    let names: Vec<String> = of_new_object(&object, site()).unwrap().into_iter().map(|(name, _)| name).collect();
+    let names: Vec<_> = of_new_object(&object, site()).unwrap().into_iter().map(|(name, _)| name).collect();
     assert_eq!(names.len(), 3, "{names:?}");
     object.sealing = Sealing::Dsse("arn:k".to_owned());
     let headers = of_new_object(&object, site()).unwrap();
@@ -161,7 +161,7 @@ fn tags_are_a_query() {
     let mut object = new_object();
     object.tags = Tags::from([("a b".to_owned(), "c&d=é+".to_owned()), ("e".to_owned(), String::new())]);
     let headers = of_new_object(&object, site()).unwrap();
-    assert_eq!(headers, [("x-amz-tagging".to_owned(), "a%20b=c%26d%3D%C3%A9%2B&e=".to_owned())]);
+    assert_eq!(headers, [("x-amz-tagging".into(), "a%20b=c%26d%3D%C3%A9%2B&e=".to_owned())]);
 }
 
 #[test]

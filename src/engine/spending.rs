@@ -1,0 +1,303 @@
+//! What a sync may spend, and has spent. Work is paid for before it is admitted: the most that it may use is set aside,
+//! and given back when it is done and what it really used is counted.
+//!
+//! *Secret kept:* how much money is spoken for. *May touch:* the meter, prices. *Must not know:* who shows it.
+//!
+//! Only jobs that a comparison admitted are counted here, and refused where the money does not suffice: live changes
+//! go on whatever they cost. What the ledger still held of an earlier sync is paid for when it is claimed.
+
+use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use crate::ledger::Claim;
+use crate::meter::Meter;
+use crate::model::fault::{Fault, FaultKind, Side};
+use crate::model::job::{ChangeKind, Job, Origin};
+use crate::model::object::TargetId;
+use crate::model::usage::{Place, Request, STANDARD, Usage};
+use crate::plan::estimate::{self, Bringing, Keys, ServerSide, Standing, Way};
+use crate::plan::parts::MAX_PART;
+use crate::plan::prices::{Due, Tariff};
+use crate::plan::route::Rule;
+use crate::ports::World;
+
+use super::Shared;
+
+/// How long a job waits that there was no money for.
+const REFUSED: Duration = Duration::from_secs(5);
+/// How often one looks whether work under way gave money back.
+const LOOK: Duration = Duration::from_millis(50);
+/// Pages of listings that may be under way unasked, on each side (`audit::range`).
+const PAGES: u64 = 16;
+
+/// The money of one sync.
+#[derive(Debug)]
+pub struct Purse {
+    meter: Arc<Meter>,
+    tariff: Tariff,
+    movers: std::collections::BTreeMap<TargetId, ServerSide>,
+    limit: Option<f64>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Dollars set aside, by job.
+    aside: HashMap<u64, f64>,
+    /// Dollars for the listings themselves.
+    listing: f64,
+    /// Why nothing more is begun.
+    dry: Option<Dry>,
+}
+
+/// Why a sync begins nothing more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Dry {
+    /// More would pass the limit.
+    Limit,
+    /// What something costs is not known: each in one sentence.
+    Unpriced(Vec<String>),
+}
+
+/// Under what a job is done.
+pub(super) enum Entry {
+    /// Nobody counts it.
+    Uncounted,
+    /// It is counted, and paid for.
+    Paid(Arc<Purse>),
+    /// There is no money for it now.
+    Refused,
+}
+
+impl Purse {
+    /// A purse with a limit in dollars, or `None` for one that only counts.
+    #[must_use]
+    pub fn new(
+        tariff: Tariff,
+        movers: std::collections::BTreeMap<TargetId, ServerSide>,
+        limit: Option<f64>,
+    ) -> Arc<Self> {
+        let mut pages = Usage::default();
+        for place in movers.keys().cloned().map(Place::Target).chain([Place::Source]) {
+            pages.request(&place, Request::List, STANDARD, PAGES);
+        }
+        let listing = tariff.bill(&pages).total(Due::Once);
+        let state = Mutex::new(State { listing, ..State::default() });
+        Arc::new(Self { meter: Arc::default(), tariff, movers, limit, state })
+    }
+
+    /// Counts all that the sync uses.
+    #[must_use]
+    pub fn meter(&self) -> &Arc<Meter> {
+        &self.meter
+    }
+
+    /// The limit in dollars.
+    #[must_use]
+    pub fn limit(&self) -> Option<f64> {
+        self.limit
+    }
+
+    /// Dollars spent so far.
+    ///
+    /// # Errors
+    /// What has no price.
+    pub fn spent(&self) -> Result<f64, Vec<String>> {
+        self.tariff.bill(&self.meter.usage()).known()
+    }
+
+    /// Why nothing more is begun; `None` while there is money.
+    #[must_use]
+    pub fn dry(&self) -> Option<Dry> {
+        self.state().dry.clone()
+    }
+
+    /// Whether money is set aside for work that is not done yet.
+    #[must_use]
+    pub fn is_waiting(&self) -> bool {
+        !self.state().aside.is_empty()
+    }
+
+    /// The most that bringing an object of no bytes in the usual class may cost under a rule: whether there are prices
+    /// at all.
+    ///
+    /// # Errors
+    /// What has no price.
+    pub fn least(&self, rule: &Rule) -> Result<f64, Vec<String>> {
+        self.priced(&self.most(rule, &Sized { size: 0, ..Sized::UNTOLD }))
+    }
+
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn most(&self, rule: &Rule, sized: &Sized<'_>) -> Usage {
+        let mut usage = estimate::ceiling(&Bringing {
+            size: sized.size,
+            etag: sized.etag,
+            class: sized.class,
+            rule,
+            standing: Standing::Occupied,
+            way: Way::Newest,
+            server_side: self.movers.get(&rule.target).copied().unwrap_or(ServerSide::Never),
+            source_key: Keys::EachRequest,
+            target_key: Keys::EachRequest,
+        });
+        // A job of a comparison looks at both heads where one of a history lists both: whichever is dearer.
+        usage.request(&Place::Source, Request::Head, STANDARD, 3);
+        usage.request(&Place::Target(rule.target.clone()), Request::Head, STANDARD, 3);
+        usage
+    }
+
+    /// What usage may cost. Uses of keys count where they have a price: whether there will be any is not known yet.
+    fn priced(&self, usage: &Usage) -> Result<f64, Vec<String>> {
+        let mut bill = self.tariff.bill(usage);
+        bill.items.retain(|item| item.item != "keys" || item.price.is_some());
+        bill.known()
+    }
+
+    fn cost(&self, rules: &[Rule], job: &Job, class: Option<&str>) -> Result<f64, Vec<String>> {
+        let Some(rule) = rules.iter().find(|rule| rule.id == job.rule) else { return Ok(0.0) };
+        match job.kind {
+            ChangeKind::DeleteMarker => {
+                let mut usage = Usage::default();
+                estimate::count_marker(&mut usage, rule, Way::Newest);
+                self.priced(&usage)
+            }
+            ChangeKind::Write | ChangeKind::Restored | ChangeKind::Attributes => {
+                // An untold size is taken for the most that one request carries.
+                let size = job.size.unwrap_or(MAX_PART);
+                self.priced(&self.most(rule, &Sized { size, etag: job.etag.as_ref(), class }))
+            }
+        }
+    }
+
+    /// Sets money aside for all of these jobs, or for none. `Ok(false)` means that there is not enough now.
+    fn set_aside(&self, jobs: &[(u64, f64)]) -> Result<bool, Vec<String>> {
+        let Some(limit) = self.limit else { return Ok(true) };
+        let spent = self.spent()?;
+        let mut state = self.state();
+        let spoken_for: f64 = state.aside.values().sum::<f64>() + state.listing;
+        let wanted: f64 = jobs.iter().filter(|(job, _)| !state.aside.contains_key(job)).map(|(_, cost)| cost).sum();
+        if spent + spoken_for + wanted > limit {
+            return Ok(false);
+        }
+        state.aside.extend(jobs.iter().copied());
+        Ok(true)
+    }
+
+    fn run_dry(&self, why: Dry) {
+        self.state().dry.get_or_insert(why);
+    }
+
+    /// Gives back what was set aside for a job: what it used is counted now.
+    pub(super) fn done(&self, job: &Job) {
+        self.state().aside.remove(&identity(job));
+    }
+}
+
+/// What is known of an object's size and shape.
+struct Sized<'a> {
+    size: u64,
+    etag: Option<&'a crate::model::object::ETag>,
+    class: Option<&'a str>,
+}
+
+impl Sized<'_> {
+    const UNTOLD: Self = Self { size: MAX_PART, etag: None, class: None };
+}
+
+/// A job by what it is about, as that is known before it has a number.
+fn identity(job: &Job) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    (job.target.as_str(), job.target_key.as_str(), job.version.as_str(), job.kind).hash(&mut hasher);
+    hasher.finish()
+}
+
+/// A job with its object's storage class, as a listing tells it.
+pub(super) type Priced = (Job, Option<String>);
+
+/// Whether there is money for work that is about to be admitted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Affordable {
+    /// It is set aside.
+    Yes,
+    /// Not for all of it at once.
+    NotAtOnce,
+}
+
+/// Sets money aside for jobs before they are admitted.
+pub(super) fn afford<W: World>(shared: &Shared<W>, jobs: &[Priced]) -> Affordable {
+    let Some(purse) = shared.purse().filter(|purse| purse.limit.is_some()) else { return Affordable::Yes };
+    let costs: Result<Vec<(u64, f64)>, Vec<String>> = jobs
+        .iter()
+        .map(|(job, class)| Ok((identity(job), purse.cost(&shared.settings.rules, job, class.as_deref())?)))
+        .collect();
+    match costs.and_then(|costs| purse.set_aside(&costs)) {
+        Ok(true) => Affordable::Yes,
+        Ok(false) => Affordable::NotAtOnce,
+        Err(unknown) => {
+            purse.run_dry(Dry::Unpriced(unknown));
+            Affordable::NotAtOnce
+        }
+    }
+}
+
+/// Waits until work under way has given enough back for these jobs; false when it never will, or the engine stops.
+pub(super) async fn afford_later<W: World>(shared: &Shared<W>, jobs: &[Priced]) -> bool {
+    let Some(purse) = shared.purse() else { return true };
+    loop {
+        // Whether anything can still come back is looked at first: what comes back meanwhile then counts.
+        let may_come = purse.is_waiting();
+        if purse.dry().is_some() || shared.phase() != super::Phase::Run {
+            return false;
+        }
+        if afford(shared, jobs) == Affordable::Yes {
+            return true;
+        }
+        if !may_come {
+            purse.run_dry(Dry::Limit);
+            return false;
+        }
+        shared.sleep(LOOK).await;
+    }
+}
+
+/// Whether the sync must not go on listing.
+pub(super) fn is_dry<W: World>(shared: &Shared<W>) -> bool {
+    shared.purse().is_some_and(|purse| purse.dry().is_some())
+}
+
+/// Under what a claimed job is done.
+pub(super) fn enter<W: World>(shared: &Shared<W>, claim: &Claim) -> Entry {
+    let job = claim.job();
+    let Some(purse) = shared.purse().filter(|_| job.origin == Origin::Scan) else { return Entry::Uncounted };
+    let paid = purse.state().aside.contains_key(&identity(job));
+    let cost = || purse.cost(&shared.settings.rules, job, None);
+    match if paid { Ok(true) } else { cost().and_then(|cost| purse.set_aside(&[(identity(job), cost)])) } {
+        Ok(true) => Entry::Paid(purse),
+        // While others may give money back the limit is not reached.
+        Ok(false) if purse.is_waiting() => Entry::Refused,
+        Ok(false) => {
+            purse.run_dry(Dry::Limit);
+            Entry::Refused
+        }
+        Err(unknown) => {
+            if purse.limit.is_none() {
+                return Entry::Paid(purse);
+            }
+            purse.run_dry(Dry::Unpriced(unknown));
+            Entry::Refused
+        }
+    }
+}
+
+/// Puts a job off that there is no money for; it stays to be done.
+pub(super) async fn put_off<W: World>(shared: &Shared<W>, claim: Claim) -> Result<(), Fault> {
+    let detail = "the sync's --max-spend is reached: the next sync goes on with it";
+    let fault = Fault::new(FaultKind::Throttled, Side::Local, "pay for the job", detail);
+    let now = shared.now();
+    shared.ledger.defer(claim, now.plus(REFUSED), &fault, now).await
+}

@@ -17,6 +17,7 @@
 //!
 //! ```text
 //! SQS body ──aws::notification──▶ Change ──plan::route──▶ Job ──ledger.admit (one fsync)──▶ Admitted ⇒ delete from SQS
+//! listing ──audit::range──▶ engine::{scan, reconcile}, list ──▶ engine::manifest ──▶ Change ──▶ Job ──▶ Admitted
 //! ledger.claim ▶ Claim ──engine::replicate──▶ plan::decide ──engine::transfer──▶ Landed ──ledger.settle──▶ Settled
 //! Settled ──engine::receipts──▶ spool on disk ──▶ receipts' bucket
 //! ```

@@ -241,6 +241,8 @@ pub struct VersionPage {
     pub entries: Vec<VersionEntry>,
     /// Where the next page starts; `None` after the last.
     pub next: Option<(Key, VersionId)>,
+    /// The order of this store's listings.
+    pub order: KeyOrder,
 }
 
 /// Where a page of an object listing starts.
@@ -300,7 +302,8 @@ pub trait ObjectStore: Send + Sync + 'static {
         most: Option<u16>,
     ) -> impl Future<Output = Result<ObjectPage, Fault>> + Send;
 
-    /// A page of versions and delete markers under a prefix, from `after` (exclusive) or the start, at most 1,000.
+    /// A page of versions and delete markers under a prefix, from `after` (exclusive) or the start, at most 1,000. After
+    /// an unnamed version of a key come the keys behind it.
     fn list_versions(
         &self,
         prefix: &str,
@@ -506,6 +509,8 @@ pub trait World: Send + Sync + 'static {
 
     /// The source bucket.
     fn source(&self) -> &Self::Store;
+    /// Another bucket at the source's endpoint, reached with the source's credentials.
+    fn beside_source(&self, bucket: &str) -> Self::Store;
     /// The target of that name; every configured target has one.
     fn target(&self, id: &crate::model::object::TargetId) -> Option<&Self::Store>;
     /// The queue, where one is configured.

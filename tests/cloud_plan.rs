@@ -104,6 +104,11 @@ async fn a_plan_comes_true_on_seaweedfs() {
     a_plan_comes_true(Server::Seaweedfs).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plan_comes_true_on_ministack() {
+    a_plan_comes_true(Server::Ministack).await;
+}
+
 /// A backfill with histories: versions and markers are counted, those that are there already too.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_plan_of_a_backfill_comes_true() {
@@ -338,6 +343,30 @@ async fn money_runs_out_in_a_sync() {
 #[tokio::test(flavor = "multi_thread")]
 async fn money_runs_out_in_a_backfill() {
     money_runs_out_and_comes_again(&["--full"]).await;
+}
+
+/// What a killed sync had admitted is paid for as well: beyond the limit it waits, for the next sync.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_earlier_sync_left_is_paid_for_too() {
+    let slow = "[transfer]\nconcurrency = 1\nrequests_per_second = 20\n";
+    let mut pair = Setup::on(Server::Seaweedfs, Server::Seaweedfs).more(slow).build().await;
+    for key in 0..40 {
+        pair.source.put(&format!("k{key:03}"), format!("content of {key}")).await;
+    }
+    let mut killed = spawn_repl(&pair, &["sync", "--full"]);
+    eventually("it has begun", PATIENCE, async || list(&pair.target).await.len() > 2).await;
+    killed.kill().await;
+    pair.setup.more = String::new();
+    pair.write_config();
+    let before = list(&pair.target).await.len();
+    let prices = write_prices(&pair, &Server::Seaweedfs.access().endpoint, (10.0, 0.0));
+    let flags = ["sync", "--full", "--json", "--prices", &prices, "--max-spend", "0.5"];
+    let report = run(&pair, &flags).await.expect_code(1).json();
+    assert!(report["spent"].as_f64().unwrap() <= 0.5 && number(&report, "/pending") > 0, "{report:#}");
+    assert!(list(&pair.target).await.len() < 40 && list(&pair.target).await.len() >= before, "{report:#}");
+    let rest = run(&pair, &["sync", "--full", "--json"]).await.expect_code(0).json();
+    assert_eq!(number(&rest, "/pending"), 0);
+    assert_eq!(compare(&pair).await, Vec::<String>::new(), "each once");
 }
 
 /// Also where the worker does the sync; live changes are neither counted nor held up.

@@ -156,6 +156,43 @@ async fn differences_are_mended_on_seaweedfs() {
     differences_are_mended(Server::Seaweedfs).await;
 }
 
+/// P6: what is beside the bytes is brought in line where asked: tags on the version that is there, all else by writing
+/// it anew; what is in line costs nothing, and unasked nothing is touched.
+async fn what_is_beside_the_bytes_is_mended(server: Server) {
+    let pair = Setup::on(server, server).build().await;
+    for key in ["tagged", "retagged", "bare", "right"] {
+        pair.source.put_adorned(key, format!("content of {key}")).await;
+    }
+    run_repl(&pair, &["sync"], PATIENCE).await.expect_code(0);
+    pair.target.tag("tagged", None, &[("class", "lead"), ("more", "x")]).await;
+    pair.source.tag("retagged", None, &[("class", "silver")]).await;
+    // Somebody copied the bytes over and lost all else, the stamp too.
+    pair.target.put("bare", "content of bare").await;
+    let before = list(&pair.target).await.len();
+    let synced = async |more: &[&str]| {
+        let args: Vec<&str> = ["sync", "--json"].iter().chain(more).copied().collect();
+        numbers(&run_repl(&pair, &args, PATIENCE).await.expect_code(0), &["copied", "already_equal", "failed"])
+    };
+    assert_eq!(synced(&[]).await, [0, 4, 0]);
+    assert_eq!(synced(&["--check-tags"]).await[0], 3, "two by their tags, and the bare one, which has none");
+    assert_eq!(list(&pair.target).await.len(), before + 1, "tags are put on the versions that are there");
+    assert_eq!(synced(&["--check-metadata", "--check-tags"]).await, [0, 4, 0]);
+    pair.target.put("bare", "content of bare").await;
+    assert_eq!(synced(&["--check-metadata"]).await, [1, 3, 0]);
+    let verified = run_repl(&pair, &["verify", "--json", "--check-metadata", "--check-tags"], PATIENCE).await;
+    assert_eq!(numbers(&verified.expect_code(0), &["identical", "different"]), [4, 0]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_beside_the_bytes_is_mended_on_ministack() {
+    what_is_beside_the_bytes_is_mended(Server::Ministack).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_beside_the_bytes_is_mended_on_seaweedfs() {
+    what_is_beside_the_bytes_is_mended(Server::Seaweedfs).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_unknown_rule_is_named() {
     let pair = Setup::on(Server::Seaweedfs, Server::Seaweedfs).build().await;

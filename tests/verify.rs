@@ -365,6 +365,15 @@ async fn a_failed_range_is_named_and_the_rest_is_compared() {
     assert_eq!(report["incomplete"], true);
     assert!(report["failed"][0].as_str().unwrap().contains("after \"k/"), "{report}");
     assert!((900..1200).contains(&count(&output, "compared")), "{report}");
+
+    proxy.clear();
+    let later = |seen: &support::proxy::Seen| seen.asks("versions") && seen.asks("key-marker");
+    proxy.add(Rule::when(later, Act::error(403, "AccessDenied")));
+    let (output, _) = verify(&pair, &["--versions"]).await;
+    let report = output.json();
+    assert_eq!((output.code, &report["incomplete"]), (Some(3), &Value::Bool(true)), "{output:?}");
+    assert!(report["failed"][0].as_str().unwrap().contains("after \"k/"), "{report}");
+    assert!((900..1200).contains(&count(&output, "compared")), "{report}");
 }
 
 /// A body that breaks off is taken up where it broke; the comparison reads each byte once.

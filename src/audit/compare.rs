@@ -4,9 +4,9 @@ use std::borrow::Cow;
 use std::cmp::Ordering;
 use std::collections::VecDeque;
 
-use super::range::{Hole, Pages, Piece, Ranges};
+use super::range::{Hole, Item, Pages, Piece, Ranges};
 use crate::model::fault::Side;
-use crate::model::object::{Key, KeyOrder, Listed, RuleId, TargetId};
+use crate::model::object::{Key, KeyOrder, RuleId, TargetId};
 use crate::plan::route::{self, Rule};
 
 /// A part of the key space that rules bring to one target under one rewrite of keys.
@@ -106,20 +106,20 @@ pub fn step(order: KeyOrder, source: Option<&str>, target: Option<&str>) -> Step
 
 /// What the merge brings.
 #[derive(Debug)]
-pub(super) enum Pair {
+pub(super) enum Pair<I> {
     /// At the source alone.
-    Source(Listed),
+    Source(I),
     /// At the target alone.
-    Target(Listed),
+    Target(I),
     /// On both sides.
-    Both(Listed, Listed),
+    Both(I, I),
     /// A part that could not be listed; one-sided keys in it are not told.
     Hole(Side, Hole),
 }
 
 /// The merge of both listings of one scope.
 #[derive(Debug)]
-pub(super) struct Merge<P> {
+pub(super) struct Merge<P: Pages> {
     scope: Scope,
     order: KeyOrder,
     source: Feed<P>,
@@ -128,11 +128,11 @@ pub(super) struct Merge<P> {
 }
 
 #[derive(Debug)]
-struct Feed<P> {
+struct Feed<P: Pages> {
     side: Side,
     ranges: Ranges<P>,
-    keys: std::vec::IntoIter<Listed>,
-    next: Option<Listed>,
+    keys: std::vec::IntoIter<P::Item>,
+    next: Option<P::Item>,
     holes: Vec<Hole>,
     fresh: usize,
     ended: bool,
@@ -149,7 +149,7 @@ impl<P: Pages> Feed<P> {
             if self.next.is_none() {
                 match self.ranges.next().await {
                     Some(Piece::Keys(keys)) => self.keys = keys.into_iter(),
-                    Some(Piece::Hole(hole)) => {
+                    Some(Piece::Hole(_, hole)) => {
                         self.holes.push(hole);
                         self.fresh += 1;
                     }
@@ -177,7 +177,7 @@ impl<P: Pages> Merge<P> {
     }
 
     /// The next pair in key order; `None` after the last. If dropped, nothing is lost.
-    pub(super) async fn next(&mut self) -> Option<Pair> {
+    pub(super) async fn next(&mut self) -> Option<Pair<P::Item>> {
         loop {
             tokio::join!(self.source.fill(), self.target.fill());
             self.untold.extend(self.source.news());
@@ -185,8 +185,8 @@ impl<P: Pages> Merge<P> {
             if let Some((side, hole)) = self.untold.pop_front() {
                 return Some(Pair::Hole(side, hole));
             }
-            let source = self.source.next.as_ref().map(|entry| self.scope.at_target(entry.key.as_str()));
-            let target = self.target.next.as_ref().map(|entry| entry.key.as_str());
+            let source = self.source.next.as_ref().map(|entry| self.scope.at_target(entry.key().as_str()));
+            let target = self.target.next.as_ref().map(|entry| entry.key().as_str());
             match step(self.order, source.as_deref(), target) {
                 Step::End => return None,
                 Step::Both => return Some(Pair::Both(self.source.next.take()?, self.target.next.take()?)),
@@ -199,7 +199,7 @@ impl<P: Pages> Merge<P> {
                 }
                 Step::Target => {
                     let entry = self.target.next.take()?;
-                    let key = self.scope.at_source(&entry.key);
+                    let key = self.scope.at_source(entry.key());
                     if !key.is_some_and(|key| self.source.has_hole_at(self.order, key.as_str())) {
                         return Some(Pair::Target(entry));
                     }

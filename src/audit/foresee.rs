@@ -5,11 +5,12 @@ use std::sync::Arc;
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesOrdered;
 
-use super::compare::{Scope, scopes};
+use super::compare::{Merge, Pair, Scope, scopes};
 use super::extra::BY_MARKER;
-use super::history::{At, Group, KEYS, Merge, kind};
+use super::history::{At, KEYS, kind};
 use super::look::Looker;
-use super::range::Hole;
+use super::range::{Hole, Pages, Versions};
+use super::walk::histories_of;
 use super::{Finding, Seen, Settings, Told, Verdict, walk};
 use crate::model::fault::{Fault, Side};
 use crate::model::object::{Key, RuleId, TargetId, VersionEntry, Versioning};
@@ -94,7 +95,13 @@ pub async fn foresee<W: World>(
             for scope in scopes(&settings.rules, &settings.prefix, settings.only.as_ref()) {
                 let Some(store) = world.target(&scope.target) else { continue };
                 let looker = Looker::new(settings, world.source(), store, &scope.target);
-                histories(&looker, &scope, markers, tell).await;
+                match histories_of(world, &scope).await {
+                    Ok(merge) => histories(&looker, &scope, (merge, markers), tell).await,
+                    Err((side, fault)) => {
+                        let hole = Hole { after: None, upto: None, fault };
+                        tell(Foreseen::Hole { side, target: scope.target.clone(), hole });
+                    }
+                }
             }
         }
     }
@@ -126,22 +133,19 @@ fn from_comparison(told: Told, markers: Markers) -> Option<Foreseen> {
 }
 
 /// Both version listings, key by key, several keys at once.
-async fn histories<S: ObjectStore>(
+async fn histories<S: ObjectStore, P: Pages<Item = Versions>>(
     looker: &Looker<'_, S>,
     scope: &Scope,
-    markers: Markers,
+    (mut merge, markers): (Merge<P>, Markers),
     tell: &mut (impl FnMut(Foreseen) + Send),
 ) {
     let (source, target) = tokio::join!(looker.source.versioning(), looker.store.versioning());
     let versions = match (source, target) {
-        (Ok(Versioning::Off), Ok(_)) => Versions::OnOneSide,
-        (Ok(_), Ok(Versioning::Enabled)) => Versions::OnBoth,
-        (Ok(_), Ok(Versioning::Off | Versioning::Suspended)) => Versions::OnOneSide,
+        (Ok(Versioning::Off), Ok(_)) => Kept::OnOneSide,
+        (Ok(_), Ok(Versioning::Enabled)) => Kept::OnBoth,
+        (Ok(_), Ok(Versioning::Off | Versioning::Suspended)) => Kept::OnOneSide,
         (Err(fault), _) | (_, Err(fault)) => return tell(Foreseen::Obstacle(fault)),
     };
-    let at_target = scope.at_target(&scope.prefix).into_owned();
-    let mut merge = Merge::new(looker, scope, &at_target);
-    let mut begun = Some(merge.begin().await);
     let mut under_way = FuturesOrdered::new();
     let mut ended = false;
     while !ended || !under_way.is_empty() {
@@ -151,17 +155,17 @@ async fn histories<S: ObjectStore>(
                 let found: Vec<Foreseen> = found;
                 found.into_iter().for_each(&mut *tell);
             }
-            next = merge.next(begun.take()), if !ended && under_way.len() < KEYS => match next {
-                Ok(Some((Some(source), target))) => {
-                    under_way.push_back(of_key(looker, scope, (source, target), (versions, markers)));
+            pair = merge.next(), if !ended && under_way.len() < KEYS => match pair {
+                Some(Pair::Source(source)) => {
+                    under_way.push_back(of_key(looker, scope, (source, None), (versions, markers)));
                 }
-                // At the target alone: a backfill does not look at it.
-                Ok(Some((None, _))) => {}
-                Ok(None) => ended = true,
-                Err((side, fault, after)) => {
-                    ended = true;
-                    tell(Foreseen::Hole { side, target: scope.target.clone(), hole: Hole { after, upto: None, fault } });
+                Some(Pair::Both(source, target)) => {
+                    under_way.push_back(of_key(looker, scope, (source, Some(target)), (versions, markers)));
                 }
+                // A backfill does not look at it.
+                Some(Pair::Target(_)) => {}
+                Some(Pair::Hole(side, hole)) => tell(Foreseen::Hole { side, target: scope.target.clone(), hole }),
+                None => ended = true,
             },
         }
     }
@@ -169,7 +173,7 @@ async fn histories<S: ObjectStore>(
 
 /// Whether the target's versions can be compared with the source's at all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Versions {
+enum Kept {
     OnBoth,
     OnOneSide,
 }
@@ -178,8 +182,8 @@ enum Versions {
 async fn of_key<S: ObjectStore>(
     looker: &Looker<'_, S>,
     scope: &Scope,
-    ((key, source), target): (Group, Option<Group>),
-    (versions, markers): (Versions, Markers),
+    (Versions { key, entries: source }, target): (Versions, Option<Versions>),
+    (versions, markers): (Kept, Markers),
 ) -> Vec<Foreseen> {
     let target_key = Key::new(scope.at_target(key.as_str()));
     let at = At { looker, scope, key, target_key };
@@ -187,12 +191,12 @@ async fn of_key<S: ObjectStore>(
         Some(newest) if newest.object.is_none() && markers == Markers::LeftOut => Some(newest.version.clone()),
         Some(_) | None => None,
     };
-    let mut target = oldest_first(target.map(|(_, versions)| versions).unwrap_or_default());
+    let mut target = oldest_first(target.map(|target| target.entries).unwrap_or_default());
     let looked = async {
         let newest = source.first().cloned();
         let Some((rule, mut wanted)) = at.in_scope(oldest_first(source)).await? else { return Ok(Vec::new()) };
         wanted.retain(|entry| hidden.as_ref() != Some(&entry.version));
-        let latest = rule.history == History::Latest || versions == Versions::OnOneSide;
+        let latest = rule.history == History::Latest || versions == Kept::OnOneSide;
         if latest {
             // Only what is newest of all counts: behind a delete marker that stays away there is nothing to bring.
             wanted.retain(|entry| newest.as_ref().is_some_and(|newest| newest.version == entry.version));

@@ -1,40 +1,30 @@
 //! Whole histories: every version that a rule brings, in its order (P3).
 
-use std::collections::VecDeque;
-
 use futures_util::StreamExt as _;
 use futures_util::future::join_all;
 use futures_util::stream::FuturesOrdered;
 
-use super::compare::{Scope, Step, step};
+use super::compare::{Merge, Pair, Scope};
 use super::judge::{self, Content};
 use super::look::{Looker, Pairing};
-use super::range::{Hole, patiently};
+use super::range::{Pages, Versions};
 use super::walk::is_asked;
 use super::{Finding, Further, Listener, Seen, Told, Verdict, extra};
-use crate::model::fault::{Fault, FaultKind, Side};
-use crate::model::object::{Found, Key, KeyOrder, Listed, VersionEntry, VersionId};
+use crate::model::fault::Fault;
+use crate::model::object::{Found, Key, Listed, VersionEntry};
 use crate::plan::history::{Kind, Replica, oldest_first};
 use crate::plan::route::{History, Rule};
-use crate::ports::{ListFrom, ObjectStore, Pick};
+use crate::ports::{ObjectStore, Pick};
 
 /// Keys whose histories are looked at at once.
 pub(super) const KEYS: usize = 16;
-/// Versions of a store without S3's order that are sorted in memory: some 60 MiB.
-const SORTABLE: usize = 200_000;
-
-/// A key with its versions, newest first.
-pub(super) type Group = (Key, Vec<VersionEntry>);
-
 /// Compares the histories of every key in a scope and tells each version's outcome, keys in order.
-pub(super) async fn walk<S: ObjectStore>(
+pub(super) async fn walk<S: ObjectStore, P: Pages<Item = Versions>>(
     looker: &Looker<'_, S>,
     scope: &Scope,
+    mut merge: Merge<P>,
     listener: &mut impl Listener,
 ) -> Result<(), Fault> {
-    let at_target = scope.at_target(&scope.prefix).into_owned();
-    let mut merge = Merge::new(looker, scope, &at_target);
-    let mut begun = Some(merge.begin().await);
     let mut under_way = FuturesOrdered::new();
     let mut ended = false;
     while !ended || !under_way.is_empty() {
@@ -46,175 +36,28 @@ pub(super) async fn walk<S: ObjectStore>(
                     listener.tell(Told::Finding(Box::new(finding))).await?;
                 }
             }
-            next = merge.next(begun.take()), if !ended && under_way.len() < KEYS => match next {
-                Ok(Some((source, target))) => under_way.push_back(judge(looker, scope, source, target)),
-                Ok(None) => ended = true,
-                Err((side, fault, after)) => {
-                    ended = true;
-                    listener.tell(Told::Hole { side, target: scope.target.clone(), hole: Hole { after, upto: None, fault } }).await?;
-                }
+            pair = merge.next(), if !ended && under_way.len() < KEYS => match pair {
+                Some(Pair::Source(source)) => under_way.push_back(judge(looker, scope, Some(source), None)),
+                Some(Pair::Target(target)) => under_way.push_back(judge(looker, scope, None, Some(target))),
+                Some(Pair::Both(source, target)) => under_way.push_back(judge(looker, scope, Some(source), Some(target))),
+                Some(Pair::Hole(side, hole)) => listener.tell(Told::Hole { side, target: scope.target.clone(), hole }).await?,
+                None => ended = true,
             },
         }
     }
     Ok(())
 }
 
-pub(super) type Broken = (Side, Fault, Option<Key>);
-
-/// Both version listings, key by key.
-pub(super) struct Merge<'a, S> {
-    scope: &'a Scope,
-    order: KeyOrder,
-    source: Versions<'a, S>,
-    target: Versions<'a, S>,
-}
-
-impl<'a, S: ObjectStore> Merge<'a, S> {
-    pub(super) fn new(looker: &Looker<'a, S>, scope: &'a Scope, at_target: &'a str) -> Self {
-        Self {
-            scope,
-            order: KeyOrder::Bytes,
-            source: Versions::new(Side::Source, looker.source, &scope.prefix),
-            target: Versions::new(Side::Target, looker.store, at_target),
-        }
-    }
-
-    /// Learns in which order the stores list, and sorts where they do not agree.
-    pub(super) async fn begin(&mut self) -> Result<(), Broken> {
-        let (one, other) = (self.source.learn_order().await?, self.target.learn_order().await?);
-        if one == other {
-            self.order = one;
-            return Ok(());
-        }
-        for side in [&mut self.source, &mut self.target] {
-            if side.order != KeyOrder::Bytes {
-                side.sort_all().await?;
-            }
-        }
-        Ok(())
-    }
-
-    /// The next key's versions on both sides; the first failed page ends it. If dropped, nothing is lost.
-    pub(super) async fn next(
-        &mut self,
-        begun: Option<Result<(), Broken>>,
-    ) -> Result<Option<(Option<Group>, Option<Group>)>, Broken> {
-        begun.unwrap_or(Ok(()))?;
-        tokio::try_join!(self.source.fill(), self.target.fill())?;
-        let source = self.source.group.as_ref().map(|(key, _)| self.scope.at_target(key.as_str()));
-        let target = self.target.group.as_ref().map(|(key, _)| key.as_str());
-        Ok(match step(self.order, source.as_deref(), target) {
-            Step::End => None,
-            Step::Source => Some((self.source.group.take(), None)),
-            Step::Target => Some((None, self.target.group.take())),
-            Step::Both => Some((self.source.group.take(), self.target.group.take())),
-        })
-    }
-}
-
-/// One side's versions, grouped by key.
-struct Versions<'a, S> {
-    side: Side,
-    store: &'a S,
-    prefix: &'a str,
-    order: KeyOrder,
-    after: Option<(Key, VersionId)>,
-    entries: VecDeque<VersionEntry>,
-    group: Option<Group>,
-    last: Option<Key>,
-    ended: bool,
-}
-
-impl<'a, S: ObjectStore> Versions<'a, S> {
-    fn new(side: Side, store: &'a S, prefix: &'a str) -> Self {
-        let order = KeyOrder::Bytes;
-        Self {
-            side,
-            store,
-            prefix,
-            order,
-            after: None,
-            entries: VecDeque::new(),
-            group: None,
-            last: None,
-            ended: false,
-        }
-    }
-
-    fn broken(&self, fault: Fault) -> Broken {
-        (self.side, fault, self.last.clone())
-    }
-
-    async fn learn_order(&mut self) -> Result<KeyOrder, Broken> {
-        let page = patiently(|| self.store.list_objects(self.prefix, &ListFrom::Start, Some(1))).await;
-        self.order = page.map_err(|fault| self.broken(fault))?.order;
-        Ok(self.order)
-    }
-
-    async fn page(&mut self) -> Result<(), Broken> {
-        let page = patiently(|| self.store.list_versions(self.prefix, self.after.clone())).await;
-        let mut page = page.map_err(|fault| self.broken(fault))?;
-        if self.order == KeyOrder::Paths {
-            // Versions of one key keep their order: the sort is stable.
-            page.entries.sort_by(|one, other| self.order.compare(one.key.as_str(), other.key.as_str()));
-        }
-        self.entries.extend(page.entries);
-        self.ended = page.next.is_none();
-        self.after = page.next;
-        Ok(())
-    }
-
-    async fn sort_all(&mut self) -> Result<(), Broken> {
-        while !self.ended {
-            self.page().await?;
-            if self.entries.len() > SORTABLE {
-                let detail = format!(
-                    "the two stores list keys in different orders, and more than {SORTABLE} versions are not sorted in memory: compare prefix by prefix"
-                );
-                return Err(self.broken(Fault::new(FaultKind::Refused, self.side, "list versions", detail)));
-            }
-        }
-        self.order = KeyOrder::Bytes;
-        self.entries.make_contiguous().sort_by(|one, other| one.key.as_str().cmp(other.key.as_str()));
-        Ok(())
-    }
-
-    /// Has the next group ready, unless there is none.
-    async fn fill(&mut self) -> Result<(), Broken> {
-        if self.group.is_some() {
-            return Ok(());
-        }
-        loop {
-            let key = self.entries.front().map(|entry| entry.key.clone());
-            let whole = key.as_ref().is_some_and(|key| self.entries.back().is_some_and(|entry| entry.key != *key));
-            if !whole && !self.ended {
-                self.page().await?;
-                continue;
-            }
-            let Some(key) = key else { return Ok(()) };
-            if self.last.as_ref().is_some_and(|last| self.order.compare(last.as_str(), key.as_str()).is_ge()) {
-                let detail =
-                    format!("the store lists {key:?} after {:?}: its order cannot be compared with", self.last);
-                return Err(self.broken(Fault::new(FaultKind::Refused, self.side, "list versions", detail)));
-            }
-            let count = self.entries.iter().take_while(|entry| entry.key == key).count();
-            self.last = Some(key.clone());
-            self.group = Some((key, self.entries.drain(..count).collect()));
-            return Ok(());
-        }
-    }
-}
-
 /// Every outcome of one key.
 async fn judge<S: ObjectStore>(
     looker: &Looker<'_, S>,
     scope: &Scope,
-    source: Option<Group>,
-    target: Option<Group>,
+    source: Option<Versions>,
+    target: Option<Versions>,
 ) -> Vec<Finding> {
-    let Some((key, versions)) = source else {
-        let Some((target_key, versions)) = target else { return Vec::new() };
-        let stranger = versions.first().and_then(|newest| listed(newest).zip(scope.at_source(&target_key)));
+    let Some(Versions { key, entries }) = source else {
+        let Some(Versions { key: target_key, entries }) = target else { return Vec::new() };
+        let stranger = entries.first().and_then(|newest| listed(newest).zip(scope.at_source(&target_key)));
         return match stranger {
             Some((newest, key)) if looker.settings.sample.picks(&key) => {
                 extra::judge(looker, scope, key, newest).await.into_iter().collect()
@@ -227,7 +70,7 @@ async fn judge<S: ObjectStore>(
     }
     let target_key = Key::new(scope.at_target(key.as_str()));
     let at = At { looker, scope, key, target_key };
-    match at.judge(versions, target.map(|(_, versions)| versions).unwrap_or_default()).await {
+    match at.judge(entries, target.map(|target| target.entries).unwrap_or_default()).await {
         Ok(findings) => findings,
         Err(fault) => vec![looker.failed(&at.pairing(None, None), None, fault)],
     }

@@ -1,13 +1,19 @@
 //! A whole listing in key order, fetched in several ranges at once.
 //!
 //! The key space is a row of ranges, each from one key (exclusive) to the next range's start (inclusive), so that no key
-//! can fall between two. It begins as one range; pages tell how keys go on, and ranges are cut off ahead of where the
-//! reader is. How many is learnt: a range that turns out empty makes the row shorter, one with keys in it longer. Each
-//! range looks only a few pages ahead, so memory does not depend on the number of keys.
+//! can fall between two. It begins as one range, or as those that an interrupted listing left; pages tell how keys go
+//! on, and ranges are cut off ahead of where the reader is. How many is learnt: a range that turns out empty makes the
+//! row shorter, one with keys in it longer. Each range looks only a few pages ahead, so memory does not depend on the
+//! number of keys.
+//!
+//! What is listed may be torn between pages, as the versions of one key are: its pieces are put together, and a range
+//! hands it out only when it is whole.
 
 use std::cmp::Ordering;
 use std::collections::VecDeque;
+use std::fmt::Debug;
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::JoinSet;
@@ -15,27 +21,132 @@ use tokio::task::JoinSet;
 use super::split::Guide;
 use crate::meter;
 use crate::model::fault::{Disposition, Fault, FaultKind, Side};
-use crate::model::object::{Key, KeyOrder, Listed};
+use crate::model::object::{Key, KeyOrder, Listed, VersionEntry};
 use crate::plan::retry::Policy;
-use crate::ports::{ListFrom, ObjectPage};
 
 /// Pages under way at once: S3 answers thousands of LISTs a second, one client's parsing is the limit long before.
 const WIDEST: usize = 8;
-/// Ranges in the row at most, pages that a range holds ready at most, and about how many pages a cut-off range gets:
-/// together they bound memory to some 50 pages of a thousand keys a side.
+/// Ranges of the row that are worked on at most, pages that a range holds ready at most, and about how many pages a
+/// cut-off range gets: together they bound memory to some 50 pages of a thousand keys a side.
 const ROW: usize = 12;
 const AHEAD: usize = 3;
 const STRIDE: u32 = 4;
-/// A page with fewer keys tells too little of how keys go on.
+/// Fewer keys tell too little of how keys go on.
 const TELLING: usize = 50;
 /// Tries of one page: with the waits below about half a minute, after which an outage is not a hiccup.
 pub(super) const TRIES: u32 = 7;
 pub(super) const PATIENCE: Policy = Policy { first: Duration::from_millis(200), longest: Duration::from_secs(50) };
 
-/// One side's listing under one prefix.
-pub(super) trait Pages: Clone + Send + Sync + 'static {
-    /// One page. Faults as `ObjectStore::list_objects`.
-    fn page(&self, from: ListFrom) -> impl Future<Output = Result<ObjectPage, Fault>> + Send;
+/// What a listing tells of one key.
+pub trait Item: Debug + Send + 'static {
+    /// Whether one key's entries may be spread over several pages.
+    const MAY_BE_TORN: bool;
+    /// The key.
+    fn key(&self) -> &Key;
+    /// How many entries of a listing it takes.
+    fn count(&self) -> usize;
+    /// Takes in what came later of the same key.
+    fn absorb(&mut self, later: Self);
+}
+
+impl Item for Listed {
+    const MAY_BE_TORN: bool = false;
+
+    fn key(&self) -> &Key {
+        &self.key
+    }
+
+    fn count(&self) -> usize {
+        1
+    }
+
+    fn absorb(&mut self, _later: Self) {}
+}
+
+/// All versions and delete markers of one key, newest first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Versions {
+    /// The key.
+    pub key: Key,
+    /// In the listing's own order; at least one.
+    pub entries: Vec<VersionEntry>,
+}
+
+impl Item for Versions {
+    const MAY_BE_TORN: bool = true;
+
+    fn key(&self) -> &Key {
+        &self.key
+    }
+
+    fn count(&self) -> usize {
+        self.entries.len()
+    }
+
+    fn absorb(&mut self, later: Self) {
+        self.entries.extend(later.entries);
+    }
+}
+
+impl Versions {
+    /// A page's entries by key.
+    #[must_use]
+    pub fn grouped(entries: Vec<VersionEntry>) -> Vec<Self> {
+        let mut groups: Vec<Self> = Vec::new();
+        for entry in entries {
+            match groups.last_mut() {
+                Some(group) if group.key == entry.key => group.entries.push(entry),
+                Some(_) | None => groups.push(Self { key: entry.key.clone(), entries: vec![entry] }),
+            }
+        }
+        groups
+    }
+}
+
+/// One page.
+#[derive(Clone, Debug)]
+pub struct Page<I, F> {
+    /// In the listing's own order; a store may return fewer than asked for, even none, and still go on.
+    pub items: Vec<I>,
+    /// Where the next page starts; `None` after the last.
+    pub next: Option<F>,
+    /// The order of this store's listings.
+    pub order: KeyOrder,
+}
+
+/// One side's listing.
+pub trait Pages: Clone + Send + Sync + 'static {
+    /// What it lists.
+    type Item: Item;
+    /// Where a page starts.
+    type From: Clone + Debug + PartialEq + Send + Sync;
+    /// The start of all keys after this one, whether it exists or not; of all keys for `None`.
+    fn start(&self, after: Option<&Key>) -> Self::From;
+    /// One page of what is under a prefix. Faults as those of the store's listing.
+    fn page(
+        &self,
+        prefix: &str,
+        from: Self::From,
+    ) -> impl Future<Output = Result<Page<Self::Item, Self::From>, Fault>> + Send;
+}
+
+/// A part of the key space.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Span {
+    /// Its keys begin so.
+    pub prefix: Arc<str>,
+    /// They come after this one; `None` for the start.
+    pub after: Option<Key>,
+    /// This is the last of them; `None` for the end.
+    pub upto: Option<Key>,
+}
+
+impl Span {
+    /// Everything under a prefix.
+    #[must_use]
+    pub fn whole(prefix: &str) -> Self {
+        Self { prefix: Arc::from(prefix), after: None, upto: None }
+    }
 }
 
 /// Keys from `after` (exclusive) to `upto` (inclusive) that could not be listed.
@@ -68,11 +179,11 @@ impl Hole {
 
 /// What comes next in a listing.
 #[derive(Debug)]
-pub(super) enum Piece {
+pub enum Piece<I> {
     /// Keys in order, at least one.
-    Keys(Vec<Listed>),
-    /// A part of the key space that could not be listed.
-    Hole(Hole),
+    Keys(Vec<I>),
+    /// A part of the key space that could not be listed, and under which prefix.
+    Hole(Arc<str>, Hole),
 }
 
 #[derive(Debug)]
@@ -83,20 +194,38 @@ enum State {
     Failed(Fault),
 }
 
-#[derive(Debug)]
-struct Range {
-    id: u64,
-    /// Every key up to here has been listed.
-    after: Option<Key>,
-    from: ListFrom,
-    upto: Option<Key>,
-    ready: VecDeque<Vec<Listed>>,
-    state: State,
-    guide: Option<Guide>,
-    untouched: bool,
+/// Where a range comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Bounds {
+    /// Its bounds were given.
+    Given,
+    /// It was cut off by a guess that no page has confirmed yet.
+    Guessed,
+    /// A page was seen.
+    Seen,
 }
 
-impl Range {
+#[derive(Debug)]
+struct Range<P: Pages> {
+    id: u64,
+    prefix: Arc<str>,
+    /// Every key up to here was handed out.
+    told: Option<Key>,
+    /// Every key up to here has been listed, whole.
+    after: Option<Key>,
+    from: P::From,
+    upto: Option<Key>,
+    ready: VecDeque<Vec<P::Item>>,
+    /// The last key listed, of which more may follow.
+    torn: Option<P::Item>,
+    state: State,
+    guide: Option<Guide>,
+    /// Keys of the last pages, too few to tell how they go on, and how many pages those were.
+    sample: (Vec<Key>, u32),
+    bounds: Bounds,
+}
+
+impl<P: Pages> Range<P> {
     fn is_open(&self) -> bool {
         matches!(self.state, State::Idle | State::UnderWay)
     }
@@ -105,50 +234,89 @@ impl Range {
         self.upto.as_ref().is_none_or(|upto| order.compare(key.as_str(), upto.as_str()).is_le())
     }
 
-    /// Takes a page over, as far as it lies in this range.
-    fn take(&mut self, order: KeyOrder, page: ObjectPage) {
-        let mut entries = page.entries;
-        let last = entries.last().map(|entry| entry.key.clone());
-        entries.truncate(entries.partition_point(|entry| self.within(order, &entry.key)));
-        if !entries.is_empty() {
-            self.ready.push_back(entries);
+    /// The last key of which anything was listed.
+    fn reached(&self) -> Option<&Key> {
+        self.torn.as_ref().map(Item::key).or(self.after.as_ref())
+    }
+
+    /// Takes a page over, as far as it lies in this range. Its items are in order, the torn one put together.
+    fn take(&mut self, order: KeyOrder, mut items: Vec<P::Item>, next: Option<P::From>) {
+        let last = items.last().map(|item| item.key().clone());
+        let beyond = match (&last, &self.upto) {
+            (Some(last), Some(upto)) => match order.compare(last.as_str(), upto.as_str()) {
+                Ordering::Less => false,
+                // More of it may follow.
+                Ordering::Equal => !P::Item::MAY_BE_TORN,
+                Ordering::Greater => true,
+            },
+            (Some(_) | None, _) => false,
+        };
+        items.truncate(items.partition_point(|item| self.within(order, item.key())));
+        let next = next.filter(|_| !beyond);
+        if next.is_some() && P::Item::MAY_BE_TORN {
+            self.torn = items.pop();
         }
-        let beyond =
-            |last: &Key| self.upto.as_ref().is_some_and(|upto| order.compare(last.as_str(), upto.as_str()).is_ge());
-        match page.next {
-            Some(next) if !last.as_ref().is_some_and(beyond) => {
-                self.after = last.or(self.after.take());
+        if let Some(whole) = items.last() {
+            self.after = Some(whole.key().clone());
+            self.ready.push_back(items);
+        }
+        match next {
+            Some(next) => {
                 self.from = next;
                 self.state = State::Idle;
             }
-            Some(_) | None => self.state = State::Done,
+            None => self.state = State::Done,
+        }
+    }
+
+    /// Learns from a page how keys go on.
+    fn learn(&mut self, order: KeyOrder, items: &[P::Item]) {
+        let (keys, pages) = &mut self.sample;
+        keys.extend(items.iter().map(|item| item.key().clone()));
+        keys.dedup();
+        *pages += 1;
+        if keys.len() >= TELLING {
+            self.guide = Guide::of(order, keys.iter(), *pages);
+            self.sample = (Vec::new(), 0);
         }
     }
 }
 
+/// A reply to one page's request.
+type Reply<P> = Result<Page<<P as Pages>::Item, <P as Pages>::From>, Fault>;
+
 /// The listing.
 #[derive(Debug)]
-pub(super) struct Ranges<P> {
+pub struct Ranges<P: Pages> {
     pages: P,
+    /// As the last page told: before the first one nothing is compared.
     order: KeyOrder,
-    row: VecDeque<Range>,
-    under_way: JoinSet<(u64, Result<ObjectPage, Fault>)>,
+    row: VecDeque<Range<P>>,
+    under_way: JoinSet<(u64, Reply<P>)>,
     width: usize,
     next_id: u64,
 }
 
 impl<P: Pages> Ranges<P> {
-    /// Of all keys; nothing is asked yet.
-    pub(super) fn new(pages: P, order: KeyOrder) -> Self {
+    /// Of everything under a prefix; nothing is asked yet.
+    pub(super) fn new(pages: P, prefix: &str) -> Self {
+        Self::over(pages, vec![Span::whole(prefix)])
+    }
+
+    /// Of these parts of the key space, in this order; nothing is asked yet.
+    pub fn over(pages: P, spans: Vec<Span>) -> Self {
+        let order = KeyOrder::default();
         let mut ranges = Self { pages, order, row: VecDeque::new(), under_way: JoinSet::new(), width: 2, next_id: 0 };
-        let whole = ranges.range(None, None, None);
-        ranges.row.push_back(whole);
+        for span in spans {
+            let range = ranges.range(span, None, Bounds::Given);
+            ranges.row.push_back(range);
+        }
         ranges
     }
 
-    /// Of keys that are known already, in order.
-    pub(super) fn listed(pages: P, order: KeyOrder, keys: Vec<Listed>) -> Self {
-        let mut ranges = Self::new(pages, order);
+    /// The same listing, of keys that are known already, in that order.
+    pub(super) fn known(self, keys: Vec<P::Item>) -> Self {
+        let mut ranges = Self::new(self.pages, "");
         if let Some(whole) = ranges.row.front_mut() {
             whole.state = State::Done;
             whole.ready.extend((!keys.is_empty()).then_some(keys));
@@ -156,23 +324,47 @@ impl<P: Pages> Ranges<P> {
         ranges
     }
 
-    fn range(&mut self, after: Option<Key>, upto: Option<Key>, guide: Option<Guide>) -> Range {
+    fn range(&mut self, span: Span, guide: Option<Guide>, bounds: Bounds) -> Range<P> {
         self.next_id += 1;
-        let from = after.clone().map_or(ListFrom::Start, ListFrom::After);
+        let Span { prefix, after, upto } = span;
         Range {
             id: self.next_id,
+            prefix,
+            told: after.clone(),
+            from: self.pages.start(after.as_ref()),
             after,
-            from,
             upto,
             ready: VecDeque::new(),
+            torn: None,
             state: State::Idle,
             guide,
-            untouched: true,
+            sample: (Vec::new(), 0),
+            bounds,
         }
     }
 
+    /// What has not been handed out yet: a listing of these parts goes on where this one is.
+    #[must_use]
+    pub fn left(&self) -> Vec<Span> {
+        let mut left: Vec<Span> = Vec::new();
+        for range in &self.row {
+            match left.last_mut() {
+                // Cut off from the one before.
+                Some(span) if span.prefix == range.prefix && span.upto.is_some() && span.upto == range.told => {
+                    span.upto.clone_from(&range.upto);
+                }
+                Some(_) | None => left.push(Span {
+                    prefix: Arc::clone(&range.prefix),
+                    after: range.told.clone(),
+                    upto: range.upto.clone(),
+                }),
+            }
+        }
+        left
+    }
+
     /// The next keys, or the next hole; `None` after the last. If dropped, nothing is lost.
-    pub(super) async fn next(&mut self) -> Option<Piece> {
+    pub async fn next(&mut self) -> Option<Piece<P::Item>> {
         loop {
             while let Some(Ok((id, reply))) = self.under_way.try_join_next() {
                 self.integrate(id, reply);
@@ -180,12 +372,13 @@ impl<P: Pages> Ranges<P> {
             self.schedule();
             let front = self.row.front_mut()?;
             if let Some(keys) = front.ready.pop_front() {
+                front.told = keys.last().map(|item| item.key().clone()).or(front.told.take());
                 return Some(Piece::Keys(keys));
             }
             if !front.is_open() {
                 let ended = self.row.pop_front()?;
                 if let State::Failed(fault) = ended.state {
-                    return Some(Piece::Hole(Hole { after: ended.after, upto: ended.upto, fault }));
+                    return Some(Piece::Hole(ended.prefix, Hole { after: ended.after, upto: ended.upto, fault }));
                 }
                 continue;
             }
@@ -200,12 +393,17 @@ impl<P: Pages> Ranges<P> {
     /// Starts what may be started, front first, and cuts ranges off while there is something to gain.
     fn schedule(&mut self) {
         while self.under_way.len() < self.width {
-            let waiting =
-                self.row.iter_mut().find(|range| matches!(range.state, State::Idle) && range.ready.len() < AHEAD);
+            let waiting = self
+                .row
+                .iter_mut()
+                .take(ROW)
+                .find(|range| matches!(range.state, State::Idle) && range.ready.len() < AHEAD);
             if let Some(range) = waiting {
                 range.state = State::UnderWay;
-                let (id, from, pages) = (range.id, range.from.clone(), self.pages.clone());
-                self.under_way.spawn(meter::carried(async move { (id, fetch(&pages, from).await) }));
+                let (id, prefix, from) = (range.id, Arc::clone(&range.prefix), range.from.clone());
+                let pages = self.pages.clone();
+                let asked = async move { (id, patiently(|| pages.page(&prefix, from.clone())).await) };
+                self.under_way.spawn(meter::carried(asked));
             } else if self.row.len() >= ROW || !self.cut() {
                 return;
             }
@@ -218,42 +416,44 @@ impl<P: Pages> Ranges<P> {
         let found = self.row.iter().enumerate().find_map(|(at, range)| {
             let guide = range.guide.as_ref().filter(|_| range.is_open())?;
             let cut = guide.cut(STRIDE)?;
-            let after = range.after.as_ref().is_none_or(|after| order.compare(cut.as_str(), after.as_str()).is_gt());
+            let after = range.reached().is_none_or(|after| order.compare(cut.as_str(), after.as_str()).is_gt());
             let before = range.upto.as_ref().is_none_or(|upto| order.compare(cut.as_str(), upto.as_str()).is_lt());
             (after && before).then(|| (at, cut, guide.further(STRIDE)))
         });
         let Some((at, cut, guide)) = found else { return false };
         let Some(range) = self.row.get_mut(at) else { return false };
         let upto = range.upto.replace(cut.clone());
-        let rest = self.range(Some(cut), upto, Some(guide));
+        let rest = Span { prefix: Arc::clone(&range.prefix), after: Some(cut), upto };
+        let rest = self.range(rest, Some(guide), Bounds::Guessed);
         self.row.insert(at + 1, rest);
         true
     }
 
-    fn integrate(&mut self, id: u64, reply: Result<ObjectPage, Fault>) {
+    fn integrate(&mut self, id: u64, reply: Reply<P>) {
+        self.order = reply.as_ref().map_or(self.order, |page| page.order);
         let order = self.order;
         let Some(at) = self.row.iter().position(|range| range.id == id) else { return };
         let Some(range) = self.row.get_mut(at) else { return };
-        let page = match reply.and_then(|page| getting_on(page, &range.from)) {
-            Ok(page) => in_order(page, order, range.after.as_ref()),
-            Err(fault) => Err(fault),
-        };
-        let page = match page {
+        let page = reply.and_then(|page| getting_on(page, &range.from));
+        let ordered = page.and_then(|page| {
+            let torn = range.torn.take();
+            Ok((in_order(page.items, order, torn, range.after.as_ref())?, page.next))
+        });
+        let (items, next) = match ordered {
             Ok(page) => page,
             Err(fault) => {
                 range.state = State::Failed(fault);
                 return;
             }
         };
-        let found = page.entries.first().is_some_and(|entry| range.within(order, &entry.key));
-        if std::mem::take(&mut range.untouched) {
-            self.width = if found { (self.width + 1).min(WIDEST) } else { (self.width / 2).max(2) };
+        let found = items.first().is_some_and(|item| range.within(order, item.key()));
+        match std::mem::replace(&mut range.bounds, Bounds::Seen) {
+            Bounds::Given | Bounds::Guessed if found => self.width = (self.width + 1).min(WIDEST),
+            Bounds::Guessed => self.width = (self.width / 2).max(2),
+            Bounds::Given | Bounds::Seen => {}
         }
-        if page.entries.len() >= TELLING {
-            let keys: Vec<&Key> = page.entries.iter().map(|entry| &entry.key).collect();
-            range.guide = Guide::of(order, keys.into_iter());
-        }
-        range.take(order, page);
+        range.learn(order, &items);
+        range.take(order, items, next);
     }
 
     fn fail_all(&mut self, why: &str) {
@@ -265,40 +465,52 @@ impl<P: Pages> Ranges<P> {
     }
 }
 
-/// A page whose keys are in order and all after what was listed before: a store that keeps another order would make
-/// differences that are none.
-fn in_order(mut page: ObjectPage, order: KeyOrder, after: Option<&Key>) -> Result<ObjectPage, Fault> {
+/// A page whose keys are in order and all after what was listed before, with what an earlier page had of its first: a
+/// store that keeps another order would make differences that are none.
+fn in_order<I: Item>(
+    mut items: Vec<I>,
+    order: KeyOrder,
+    torn: Option<I>,
+    after: Option<&Key>,
+) -> Result<Vec<I>, Fault> {
     if order == KeyOrder::Paths {
-        // SeaweedFS sorts within a page by the encoded spelling (measured on 4.48).
-        page.entries.sort_by(|one, other| order.compare(one.key.as_str(), other.key.as_str()));
+        // SeaweedFS sorts within a page by the encoded spelling (measured on 4.48); what belongs together keeps its order.
+        items.sort_by(|one, other| order.compare(one.key().as_str(), other.key().as_str()));
     }
-    let mut before = after;
-    for entry in &page.entries {
-        if before.is_some_and(|before| order.compare(before.as_str(), entry.key.as_str()) != Ordering::Less) {
-            let detail = format!("the store lists {:?} after {before:?}: its order cannot be compared with", entry.key);
-            return Err(Fault::new(FaultKind::Refused, Side::Local, "list objects", detail));
+    let mut whole: Vec<I> = Vec::with_capacity(items.len() + 1);
+    for item in torn.into_iter().chain(items) {
+        match whole.last_mut() {
+            Some(before) if I::MAY_BE_TORN && before.key() == item.key() => before.absorb(item),
+            Some(before) if order.compare(before.key().as_str(), item.key().as_str()).is_ge() => {
+                return Err(disorder(before.key(), item.key()));
+            }
+            // Some stores begin with the key after which they were asked to begin.
+            None if after.is_some_and(|after| after == item.key()) => {}
+            None if after.is_some_and(|after| order.compare(after.as_str(), item.key().as_str()).is_gt()) => {
+                return Err(disorder(after.unwrap_or(item.key()), item.key()));
+            }
+            Some(_) | None => whole.push(item),
         }
-        before = Some(&entry.key);
     }
-    Ok(page)
+    Ok(whole)
+}
+
+fn disorder(before: &Key, key: &Key) -> Fault {
+    let detail = format!("the store lists {key:?} after {before:?}: its order cannot be compared with");
+    Fault::new(FaultKind::Refused, Side::Local, "list objects", detail)
 }
 
 /// An empty page may go on, but not from where it was itself: that would be for ever.
-fn getting_on(page: ObjectPage, from: &ListFrom) -> Result<ObjectPage, Fault> {
-    if page.entries.is_empty() && page.next.as_ref() == Some(from) {
+fn getting_on<I, F: PartialEq + Debug>(page: Page<I, F>, from: &F) -> Result<Page<I, F>, Fault> {
+    if page.items.is_empty() && page.next.as_ref() == Some(from) {
         let detail = format!("the store goes on from {from:?} to the same place");
         return Err(Fault::new(FaultKind::Refused, Side::Local, "list objects", detail));
     }
     Ok(page)
 }
 
-/// One page, with patience for what passes by itself.
-async fn fetch<P: Pages>(pages: &P, from: ListFrom) -> Result<ObjectPage, Fault> {
-    patiently(|| pages.page(from.clone())).await
-}
-
 /// Asks again, for about half a minute, where the fault may pass by itself.
-pub(super) async fn patiently<T, F>(mut ask: impl FnMut() -> F) -> Result<T, Fault>
+pub async fn patiently<T, F>(mut ask: impl FnMut() -> F) -> Result<T, Fault>
 where
     F: Future<Output = Result<T, Fault>>,
 {

@@ -28,8 +28,12 @@ pub(super) struct Guide {
 }
 
 impl Guide {
-    /// From a page's keys, in order; `None` where they do not tell.
-    pub(super) fn of<'k>(order: KeyOrder, keys: impl ExactSizeIterator<Item = &'k Key> + Clone) -> Option<Self> {
+    /// From the keys of so many pages in a row, in order; `None` where they do not tell.
+    pub(super) fn of<'k>(
+        order: KeyOrder,
+        keys: impl ExactSizeIterator<Item = &'k Key> + Clone,
+        pages: u32,
+    ) -> Option<Self> {
         let (first, last) = (keys.clone().next()?, keys.clone().last()?);
         let stem = stem(first.as_str(), last.as_str());
         let every = keys.len().div_ceil(SAMPLED).max(1);
@@ -43,7 +47,8 @@ impl Guide {
         alphabet.dedup();
         let mut guide = Self { order, stem: stem.to_owned(), alphabet, last: last.clone(), at: 0, stride: 0, ahead: 0 };
         guide.at = guide.number(last.as_str())?;
-        guide.stride = guide.at.checked_sub(guide.number(first.as_str())?).filter(|stride| *stride > 0)?;
+        let span = guide.at.checked_sub(guide.number(first.as_str())?)?;
+        guide.stride = span.checked_div(u128::from(pages)).filter(|stride| *stride > 0)?;
         Some(guide)
     }
 
@@ -125,7 +130,7 @@ mod tests {
     #[test]
     fn a_counter_goes_on_evenly() {
         let page = keys(&(0..1000).map(|n| format!("logs/obj-{n:09}")).collect::<Vec<_>>());
-        let guide = Guide::of(KeyOrder::Bytes, page.iter()).unwrap();
+        let guide = Guide::of(KeyOrder::Bytes, page.iter(), 1).unwrap();
         let cut = guide.cut(4).unwrap();
         assert!(("logs/obj-000004000".."logs/obj-000006000").contains(&cut.as_str()), "{cut}");
         let next = guide.further(4).cut(4).unwrap();
@@ -135,15 +140,15 @@ mod tests {
     #[test]
     fn hashes_are_cut_by_their_digits() {
         let page = keys(&(0..100_u32).map(|n| format!("{:08x}", n * 0x1000)).collect::<Vec<_>>());
-        let cut = Guide::of(KeyOrder::Bytes, page.iter()).unwrap().cut(2).unwrap();
+        let cut = Guide::of(KeyOrder::Bytes, page.iter(), 1).unwrap().cut(2).unwrap();
         assert!(cut.as_str() > "00063000" && cut.as_str() < "00200000", "{cut}");
     }
 
     #[test]
     fn no_cut_where_nothing_follows_or_nothing_is_known() {
-        assert!(Guide::of(KeyOrder::Bytes, [].iter()).is_none());
-        assert!(Guide::of(KeyOrder::Bytes, keys(&["a".to_owned()]).iter()).is_none());
+        assert!(Guide::of(KeyOrder::Bytes, [].iter(), 1).is_none());
+        assert!(Guide::of(KeyOrder::Bytes, keys(&["a".to_owned()]).iter(), 1).is_none());
         let whole = keys(&["0".to_owned(), "9".to_owned()]);
-        assert!(Guide::of(KeyOrder::Bytes, whole.iter()).unwrap().cut(1).is_none());
+        assert!(Guide::of(KeyOrder::Bytes, whole.iter(), 1).unwrap().cut(1).is_none());
     }
 }

@@ -10,17 +10,17 @@ use futures_util::stream::FuturesOrdered;
 use super::compare::{Merge, Pair, Scope, scopes};
 use super::judge::{self, Content};
 use super::look::{Listings, Looker, Pairing};
-use super::range::{Hole, Pages, Piece, Ranges, patiently};
+use super::range::{Hole, Item, Page, Pages, Piece, Ranges, Versions, patiently};
 use super::{Finding, Further, Listener, Seen, Settings, Told, Verdict, extra, history};
 use crate::model::fault::{Fault, FaultKind, Side};
-use crate::model::object::{Key, KeyOrder, Listed, TargetId};
+use crate::model::object::{Key, KeyOrder, Listed, TargetId, VersionId};
 use crate::plan::route::{self, Choice};
-use crate::ports::{ListFrom, ObjectPage, ObjectStore, Pick, World};
+use crate::ports::{ListFrom, ObjectStore, Pick, World};
 
 /// Findings under way or waiting for an earlier one, per look at once: what one slow look may hold up.
 const WINDOW: usize = 8;
-/// Keys of a store without S3's order that are sorted in memory: some 100 MiB.
-const SORTABLE: usize = 400_000;
+/// Entries of a store without S3's order that are sorted in memory: some 100 MiB.
+const SORTABLE: usize = 300_000;
 
 pub(super) type Looking<'a> = Pin<Box<dyn Future<Output = Option<Finding>> + Send + 'a>>;
 
@@ -30,20 +30,24 @@ pub async fn walk<W: World>(world: &Arc<W>, settings: &Settings, listener: &mut 
     for scope in scopes(&settings.rules, &settings.prefix, settings.only.as_ref()) {
         let Some(store) = world.target(&scope.target) else { continue };
         let mut looker = Looker::new(settings, world.source(), store, &scope.target);
-        let sides = Sides::new(world, &scope);
-        if settings.versions == Further::Look {
-            history::walk(&looker, &scope, listener).await?;
-            continue;
-        }
-        match sides.merge(&scope).await {
-            Ok((listings, merge)) => {
-                looker.listings = listings;
-                walk_scope(&looker, &scope, merge, listener).await?;
-            }
-            Err((side, fault)) => {
-                let hole = Hole { after: None, upto: None, fault };
-                listener.tell(Told::Hole { side, target: scope.target.clone(), hole }).await?;
-            }
+        let source = Bucket { world: Arc::clone(world), target: None };
+        let target = Bucket { world: Arc::clone(world), target: Some(scope.target.clone()) };
+        let walked = match settings.versions {
+            Further::Look => match merge(&scope, (&source, &target), Histories).await {
+                Ok((_, merge)) => Ok(history::walk(&looker, &scope, merge, listener).await?),
+                Err(broken) => Err(broken),
+            },
+            Further::Skip => match merge(&scope, (&source, &target), |bucket| bucket).await {
+                Ok((listings, merge)) => {
+                    looker.listings = listings;
+                    Ok(walk_scope(&looker, &scope, merge, listener).await?)
+                }
+                Err(broken) => Err(broken),
+            },
+        };
+        if let Err((side, fault)) = walked {
+            let hole = Hole { after: None, upto: None, fault };
+            listener.tell(Told::Hole { side, target: scope.target.clone(), hole }).await?;
         }
     }
     Ok(())
@@ -87,7 +91,7 @@ enum Case<'a> {
 }
 
 /// What a pair of listing entries means; `None` where nobody asked.
-fn classify<'a, S: ObjectStore>(looker: &'a Looker<'a, S>, scope: &'a Scope, pair: Pair) -> Option<Case<'a>> {
+fn classify<'a, S: ObjectStore>(looker: &'a Looker<'a, S>, scope: &'a Scope, pair: Pair<Listed>) -> Option<Case<'a>> {
     let (source, target) = match pair {
         Pair::Hole(..) => return None,
         Pair::Target(target) => {
@@ -182,94 +186,125 @@ fn from_listings(
     }
 }
 
-/// One bucket of the world, under one prefix.
+/// One bucket of the world.
 #[derive(Debug)]
-pub(super) struct Bucket<W> {
+struct Bucket<W> {
     world: Arc<W>,
     target: Option<TargetId>,
-    prefix: Arc<str>,
 }
 
 impl<W> Clone for Bucket<W> {
     fn clone(&self) -> Self {
-        Self { world: Arc::clone(&self.world), target: self.target.clone(), prefix: Arc::clone(&self.prefix) }
+        Self { world: Arc::clone(&self.world), target: self.target.clone() }
     }
 }
 
 impl<W: World> Bucket<W> {
-    async fn list(&self, from: &ListFrom, most: Option<u16>) -> Result<ObjectPage, Fault> {
+    fn store(&self) -> Result<&W::Store, Fault> {
         let store = match &self.target {
             None => Some(self.world.source()),
             Some(target) => self.world.target(target),
         };
-        let unknown = || Fault::new(FaultKind::Refused, Side::Local, "list objects", "there is no such target");
-        store.ok_or_else(unknown)?.list_objects(&self.prefix, from, most).await
+        store.ok_or_else(|| Fault::new(FaultKind::Refused, Side::Local, "list objects", "there is no such target"))
     }
 
-    /// In which order this store lists.
-    async fn order(&self) -> Result<KeyOrder, Fault> {
-        Ok(patiently(|| self.list(&ListFrom::Start, Some(1))).await?.order)
+    /// In which order this store lists what is under a prefix.
+    async fn order(&self, prefix: &str) -> Result<KeyOrder, Fault> {
+        let first = || async { self.store()?.list_objects(prefix, &ListFrom::Start, Some(1)).await };
+        Ok(patiently(first).await?.order)
     }
 }
 
 impl<W: World> Pages for Bucket<W> {
-    async fn page(&self, from: ListFrom) -> Result<ObjectPage, Fault> {
-        self.list(&from, None).await
+    type Item = Listed;
+    type From = ListFrom;
+
+    fn start(&self, after: Option<&Key>) -> ListFrom {
+        after.cloned().map_or(ListFrom::Start, ListFrom::After)
+    }
+
+    async fn page(&self, prefix: &str, from: ListFrom) -> Result<Page<Listed, ListFrom>, Fault> {
+        let page = self.store()?.list_objects(prefix, &from, None).await?;
+        Ok(Page { items: page.entries, next: page.next, order: page.order })
     }
 }
 
-/// Both sides of a scope.
-struct Sides<W> {
-    source: Bucket<W>,
-    target: Bucket<W>,
+/// The versions of one bucket, key by key.
+#[derive(Debug)]
+pub(super) struct Histories<W>(Bucket<W>);
+
+impl<W> Clone for Histories<W> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
 }
 
-impl<W: World> Sides<W> {
-    fn new(world: &Arc<W>, scope: &Scope) -> Self {
-        let target_prefix = scope.at_target(&scope.prefix);
-        Self {
-            source: Bucket { world: Arc::clone(world), target: None, prefix: Arc::from(scope.prefix.as_str()) },
-            target: Bucket {
-                world: Arc::clone(world),
-                target: Some(scope.target.clone()),
-                prefix: Arc::from(&*target_prefix),
-            },
-        }
+impl<W: World> Pages for Histories<W> {
+    type Item = Versions;
+    type From = Option<(Key, VersionId)>;
+
+    fn start(&self, after: Option<&Key>) -> Self::From {
+        after.map(|after| (after.clone(), VersionId::unnamed()))
     }
 
-    /// Both listings in one order.
-    async fn merge(&self, scope: &Scope) -> Result<(Listings, Merge<Bucket<W>>), (Side, Fault)> {
-        let (one, other) = tokio::join!(self.source.order(), self.target.order());
-        let one = one.map_err(|fault| (Side::Source, fault))?;
-        let other = other.map_err(|fault| (Side::Target, fault))?;
-        let order = if one == other { one } else { KeyOrder::Bytes };
-        let source = in_order(&self.source, one, order).await.map_err(|fault| (Side::Source, fault))?;
-        let target = in_order(&self.target, other, order).await.map_err(|fault| (Side::Target, fault))?;
-        let believed = one == KeyOrder::Bytes && other == KeyOrder::Bytes;
-        let listings = if believed { Listings::Proof } else { Listings::Hint };
-        Ok((listings, Merge::new(scope.clone(), order, source, target)))
+    async fn page(&self, prefix: &str, from: Self::From) -> Result<Page<Versions, Self::From>, Fault> {
+        let page = self.0.store()?.list_versions(prefix, from).await?;
+        Ok(Page { items: Versions::grouped(page.entries), next: page.next.map(Some), order: page.order })
     }
+}
+
+/// Both version listings of a scope, key by key.
+pub(super) async fn histories_of<W: World>(
+    world: &Arc<W>,
+    scope: &Scope,
+) -> Result<Merge<Histories<W>>, (Side, Fault)> {
+    let source = Bucket { world: Arc::clone(world), target: None };
+    let target = Bucket { world: Arc::clone(world), target: Some(scope.target.clone()) };
+    Ok(merge(scope, (&source, &target), Histories).await?.1)
+}
+
+/// Both listings of a scope in one order.
+async fn merge<W: World, P: Pages>(
+    scope: &Scope,
+    (source, target): (&Bucket<W>, &Bucket<W>),
+    listing: impl Fn(Bucket<W>) -> P,
+) -> Result<(Listings, Merge<P>), (Side, Fault)> {
+    let there = scope.at_target(&scope.prefix);
+    let (one, other) = tokio::join!(source.order(&scope.prefix), target.order(&there));
+    let one = one.map_err(|fault| (Side::Source, fault))?;
+    let other = other.map_err(|fault| (Side::Target, fault))?;
+    let order = if one == other { one } else { KeyOrder::Bytes };
+    let begin = async |bucket: &Bucket<W>, prefix: &str, own| {
+        in_order(Ranges::new(listing(bucket.clone()), prefix), own, order).await
+    };
+    let source = begin(source, &scope.prefix, one).await.map_err(|fault| (Side::Source, fault))?;
+    let target = begin(target, &there, other).await.map_err(|fault| (Side::Target, fault))?;
+    let believed = one == KeyOrder::Bytes && other == KeyOrder::Bytes;
+    let listings = if believed { Listings::Proof } else { Listings::Hint };
+    Ok((listings, Merge::new(scope.clone(), order, source, target)))
 }
 
 /// A listing in the order wanted: streamed where the store keeps it, else sorted in memory.
-async fn in_order<P: Pages>(pages: &P, own: KeyOrder, wanted: KeyOrder) -> Result<Ranges<P>, Fault> {
-    let mut listing = Ranges::new(pages.clone(), own);
+async fn in_order<P: Pages>(mut listing: Ranges<P>, own: KeyOrder, wanted: KeyOrder) -> Result<Ranges<P>, Fault> {
     if own == wanted {
         return Ok(listing);
     }
-    let mut all: Vec<Listed> = Vec::new();
+    let (mut all, mut entries) = (Vec::new(), 0);
     while let Some(piece) = listing.next().await {
         match piece {
-            Piece::Keys(keys) => all.extend(keys),
-            Piece::Hole(hole) => return Err(hole.fault),
+            Piece::Keys(keys) => {
+                entries += keys.iter().map(Item::count).sum::<usize>();
+                all.extend(keys);
+            }
+            Piece::Hole(_, hole) => return Err(hole.fault),
         }
-        if all.len() > SORTABLE {
+        if entries > SORTABLE {
             let detail = format!(
-                "the two stores list keys in different orders, and more than {SORTABLE} keys are not sorted in memory: compare prefix by prefix"
+                "the two stores list keys in different orders, and more than {SORTABLE} entries are not sorted in memory: compare prefix by prefix"
             );
             return Err(Fault::new(FaultKind::Refused, Side::Local, "list objects", detail));
         }
     }
-    all.sort_by(|one, other| wanted.compare(one.key.as_str(), other.key.as_str()));
-    Ok(Ranges::listed(pages.clone(), wanted, all))
+    all.sort_by(|one, other| wanted.compare(one.key().as_str(), other.key().as_str()));
+    Ok(listing.known(all))
 }

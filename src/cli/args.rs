@@ -50,7 +50,7 @@ pub(super) enum Command {
     Run(Run),
     /// Lists both sides and replicates the differences
     #[command(
-        after_help = "Examples:\n  repl sync                                 what events missed: current objects that differ\n  repl sync --full                          backfill: every object in scope, with its history where the rule says so\n  repl sync --full --prefix critical/       only keys that begin so\n\nInterrupted at any moment it goes on where it was. With a worker running on the same ledger, the worker does it;\nits live changes go first. Exit: 0 all equal, 1 something failed and is recorded."
+        after_help = "Examples:\n  repl sync                                 what events missed: current objects that differ\n  repl sync --full                          backfill: every object in scope, with its history where the rule says so\n  repl sync --full --prefix critical/       only keys that begin so\n  repl sync --manifest s3://acme-lists/acme-primary/daily/2026-11-21T01-00Z/manifest.json\n\nInterrupted at any moment it goes on where it was. With a worker running on the same ledger, the worker does it;\nits live changes go first. Exit: 0 all equal, 1 something failed and is recorded."
     )]
     Sync(Sync),
     /// Tells what a sync would do: objects, bytes, requests, time and dollars, before anything is done
@@ -155,7 +155,7 @@ pub(super) struct Sync {
     #[arg(long)]
     pub(super) delete_markers: bool,
     /// Does nothing, and tells what would be done, as `repl plan`
-    #[arg(long, conflicts_with = "max_spend")]
+    #[arg(long, conflicts_with_all = ["max_spend", "manifest", "check_metadata", "check_tags"])]
     pub(super) dry_run: bool,
     /// Stops before more than that is spent on requests and transfer, such as 5.00 or '$5'; the next sync goes on
     #[arg(long, value_name = "DOLLARS", value_parser = units::parse_dollars)]
@@ -166,6 +166,16 @@ pub(super) struct Sync {
     /// A price table in place of the built-in one (config/prices.toml)
     #[arg(long, value_name = "FILE")]
     pub(super) prices: Option<PathBuf>,
+    /// Takes the objects from a list instead of listing the source: s3://BUCKET/PATH/manifest.json of an S3 Inventory
+    /// (CSV), or a CSV file `bucket,key[,version]` with URL-encoded keys. Deletes nothing
+    #[arg(long, value_name = "PLACE", conflicts_with_all = ["delete_markers", "check_metadata", "check_tags"])]
+    pub(super) manifest: Option<String>,
+    /// Brings headers, user metadata, Object Lock and encryption key in line too: two HEADs per object
+    #[arg(long, conflicts_with = "full")]
+    pub(super) check_metadata: bool,
+    /// Brings tags in line too: two requests more per object
+    #[arg(long, conflicts_with = "full")]
+    pub(super) check_tags: bool,
     /// Reports the end as one JSON object on stdout
     #[arg(long)]
     pub(super) json: bool,

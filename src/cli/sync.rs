@@ -9,22 +9,29 @@ use serde_json::{Value, json};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use crate::audit::Further;
 use crate::config::Config;
-use crate::engine::scan::{DeleteMarkers, ScanProgress, Scanned, Scope};
+use crate::engine::manifest::{Manifest, Place};
+use crate::engine::scan::{DeleteMarkers, Looks, ScanProgress, Scanned, Scope};
 use crate::engine::spending::{Dry, Purse};
 use crate::ledger::{Count, Totals};
 use crate::meter;
+use crate::model::fault::FaultKind;
 use crate::model::object::RuleId;
 
 use super::measured::{self, Measured};
 use super::plan::{self, forecast::requests};
 use super::progress::{self, Figures, Words, say};
 use super::worker::{LONGEST_POLL, Stopped, Worker};
+use super::world::Aws;
 use super::{Exit, Failure, args, socket, tariff};
 
 /// How often the end is looked for.
 const LOOK: Duration = Duration::from_millis(100);
 const WORDS: Words = Words { work: "sync", wrong: "failed" };
+
+/// Bad lines of a list that are printed; `--json` has more of them, and the log.
+const TOLD_BAD_LINES: usize = 10;
 
 /// The syncs that a worker has been asked for: one at a time.
 #[derive(Debug, Default)]
@@ -34,12 +41,14 @@ pub(super) struct Syncs {
 }
 
 /// What a sync looks at.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 enum Breadth {
-    /// Both listings; only what differs becomes work.
-    Differences,
+    /// Both listings; only what differs becomes work, in these respects.
+    Differences(Looks),
     /// Every object in scope, with its history.
     Full,
+    /// Every object of a list.
+    Listed(Place),
 }
 
 /// One sync, under way or ended.
@@ -77,10 +86,12 @@ impl Sync {
     /// Lists and admits, then waits until the ledger has nothing pending, or nothing more that there is money for.
     async fn carry_out(&self, worker: &Worker) {
         worker.engine.pay_with(Some(Arc::clone(&self.purse)));
+        let (engine, scope, progress) = (&worker.engine, &self.scope, &self.progress);
         let listing = async {
-            match self.breadth {
-                Breadth::Full => worker.engine.scan(&self.scope, &self.progress).await,
-                Breadth::Differences => worker.engine.reconcile(&self.scope, &self.progress).await,
+            match &self.breadth {
+                Breadth::Full => engine.scan(scope, progress).await,
+                Breadth::Differences(looks) => engine.reconcile(scope, *looks, progress).await,
+                Breadth::Listed(place) => engine.admit_listed(place, scope, progress).await,
             }
         };
         match meter::under(self.purse.meter(), listing).await {
@@ -142,6 +153,8 @@ impl Sync {
     fn report(&self, totals: &Totals) -> Value {
         let copied = self.copied(totals);
         let spent = self.purse.spent().ok();
+        let (bad_lines, first_bad) = self.progress.bad_lines();
+        let bad = first_bad.iter().map(|bad| json!({"file": bad.file, "line": bad.line, "reason": bad.reason}));
         json!({
             "listed": self.progress.listed(),
             "copied": copied.operations,
@@ -153,13 +166,15 @@ impl Sync {
             "pending": totals.pending.operations,
             "pending_bytes": totals.pending.bytes,
             "listed_all": self.listed_all.load(Ordering::Acquire),
-            "superseded": totals.superseded.saturating_sub(self.before.superseded),
+            "superseded": (totals.superseded + totals.gone).saturating_sub(self.before.superseded + self.before.gone),
             "not_replicated": totals.not_replicated.saturating_sub(self.before.not_replicated),
             "unprovable": self.progress.unprovable() + totals.unprovable.saturating_sub(self.before.unprovable),
             "requests": requests(&self.purse.meter().usage()),
             "spent": spent,
             "max_spend": self.purse.limit(),
             "left": self.purse.limit().zip(spent).map(|(limit, spent)| (limit - spent).max(0.0)),
+            "bad_lines": bad_lines,
+            "bad": bad.collect::<Vec<_>>(),
             "done": self.done.load(Ordering::Acquire),
             "failure": self.failure.lock().unwrap_or_else(PoisonError::into_inner).clone(),
         })
@@ -174,6 +189,7 @@ pub(super) async fn sync(config: &Config, args: &args::Sync) -> Result<Exit, Fai
         None => None,
     };
     let purse = purse(config, prices.as_deref(), args.max_spend)?;
+    let breadth = breadth(config, args).await?;
     let question = json!({
         "ask": "sync",
         "full": args.full,
@@ -182,21 +198,22 @@ pub(super) async fn sync(config: &Config, args: &args::Sync) -> Result<Exit, Fai
         "delete_markers": scope.delete_markers == DeleteMarkers::Brought,
         "prices": prices,
         "max_spend": args.max_spend,
+        "manifest": match &breadth {
+            Breadth::Listed(place) => Some(place.to_string()),
+            Breadth::Full | Breadth::Differences(_) => None,
+        },
+        "check_metadata": args.check_metadata,
+        "check_tags": args.check_tags,
     });
     let (report, stopped) = match socket::ask(&config.ledger.path, &question).await? {
         Some(_) => (by_worker(config).await?, Stopped::Done),
-        None => by_ourselves(config, breadth(args.full), scope, purse).await?,
+        None => by_ourselves(config, breadth, scope, purse).await?,
     };
     tell(&report, args);
     Ok(match stopped {
         Stopped::Interrupted | Stopped::Terminated | Stopped::Drained => Exit::Interrupted,
-        Stopped::Done
-            if number(&report, "failed") > 0
-                || number(&report, "held") > 0
-                || report.get("failure").is_some_and(Value::is_string) =>
-        {
-            Exit::Differs
-        }
+        Stopped::Done if ["failed", "held", "bad_lines"].iter().any(|name| number(&report, name) > 0) => Exit::Differs,
+        Stopped::Done if report.get("failure").is_some_and(Value::is_string) => Exit::Differs,
         Stopped::Done => Exit::Done,
     })
 }
@@ -218,8 +235,28 @@ fn purse(config: &Config, prices: Option<&str>, limit: Option<f64>) -> Result<Ar
     Ok(purse)
 }
 
-fn breadth(full: bool) -> Breadth {
-    if full { Breadth::Full } else { Breadth::Differences }
+/// What is asked for. A list that cannot be used is told at once, by whoever typed its place.
+async fn breadth(config: &Config, args: &args::Sync) -> Result<Breadth, Failure> {
+    let Some(place) = &args.manifest else {
+        let looks = Looks { metadata: further(args.check_metadata), tags: further(args.check_tags) };
+        return Ok(if args.full { Breadth::Full } else { Breadth::Differences(looks) });
+    };
+    let place = match Place::parse(place).map_err(Failure::usage)? {
+        // The worker may be in another directory.
+        Place::Local(path) => Place::Local(std::path::absolute(&path).unwrap_or(path)),
+        stored @ Place::Inventory { .. } => stored,
+    };
+    let world = Aws::new(config).await?;
+    let opened = Manifest::open(&world, &place, &config.source.bucket).await;
+    opened.map_err(|fault| match matches!(fault.kind, FaultKind::Refused | FaultKind::Gone) {
+        true => Failure::usage(format!("the list cannot be used: {}", fault.detail)),
+        false => Failure::from(fault),
+    })?;
+    Ok(Breadth::Listed(place))
+}
+
+fn further(asked: bool) -> Further {
+    if asked { Further::Look } else { Further::Skip }
 }
 
 fn scope(config: &Config, args: &args::Sync) -> Result<Scope, Failure> {
@@ -299,10 +336,18 @@ pub(super) fn begin(worker: &Arc<Worker>, question: &Value) -> Result<Value, Fai
         prefix: asked("prefix").unwrap_or_default().to_owned(),
         delete_markers: if brought { DeleteMarkers::Brought } else { DeleteMarkers::LeftOut },
     };
-    let full = question.get("full").and_then(Value::as_bool) == Some(true);
     let limit = question.get("max_spend").and_then(Value::as_f64);
     let purse = purse(&worker.config, asked("prices"), limit)?;
-    let sync = Arc::new(Sync::new(breadth(full), scope, purse, worker));
+    let is_asked = |name: &str| question.get(name).and_then(Value::as_bool) == Some(true);
+    let breadth = match asked("manifest") {
+        Some(place) => Breadth::Listed(Place::parse(place).map_err(Failure::usage)?),
+        None if is_asked("full") => Breadth::Full,
+        None => {
+            let (metadata, tags) = (further(is_asked("check_metadata")), further(is_asked("check_tags")));
+            Breadth::Differences(Looks { metadata, tags })
+        }
+    };
+    let sync = Arc::new(Sync::new(breadth, scope, purse, worker));
     *current = Some(Arc::clone(&sync));
     let working = Arc::clone(worker);
     let mut tasks = worker.syncs.tasks.lock().unwrap_or_else(PoisonError::into_inner);
@@ -339,6 +384,14 @@ fn tell(report: &Value, args: &args::Sync) {
     say(format_args!("{} in {seconds:.1} s{spent}", line(report)));
     if number(report, "held") > 0 {
         say(format_args!("held by the brake: {} deletes; see `repl brake`", number(report, "held")));
+    }
+    if number(report, "bad_lines") > 0 {
+        let bad_lines = number(report, "bad_lines");
+        say(format_args!("{bad_lines} lines of the list could not be understood; the first:"));
+        for bad in report.get("bad").and_then(Value::as_array).into_iter().flatten().take(TOLD_BAD_LINES) {
+            let text = |name: &str| bad.get(name).and_then(Value::as_str).unwrap_or_default();
+            say(format_args!("  {}:{}: {}", text("file"), number(bad, "line"), text("reason")));
+        }
     }
     if let Some(failure) = report.get("failure").and_then(Value::as_str) {
         say(format_args!("not all of it could be done: {failure}"));

@@ -13,11 +13,14 @@ use crate::audit::report::{Breadth, Report, Tally};
 use crate::audit::sample::Sample;
 use crate::audit::{self, Further, Settings, Told, Verdict};
 use crate::config::{self, Config};
+use crate::engine::budget::Budget;
+use crate::engine::paced::Paced;
 use crate::model::fault::Fault;
 use crate::model::object::{RuleId, Timestamp};
 use crate::ports::{Clock, World};
 
 use super::progress::{self, Figures, Words, say};
+use super::worker::limits;
 use super::world::Aws;
 use super::{Exit, Failure, args};
 
@@ -30,6 +33,8 @@ const WORDS: Words = Words { work: "verify", wrong: "not identical" };
 pub(super) async fn verify(config: &Config, args: &args::Verify) -> Result<Exit, Failure> {
     super::known_rule(config, args.rule.as_deref())?;
     let world = Arc::new(Aws::new(config).await?);
+    let budget = Arc::new(Budget::new(&limits(&config.transfer)));
+    let world = Arc::new(Paced::new(world, budget, config.targets.iter().map(|target| &target.id)));
     let settings = settings(config, args, world.clock().now());
     let begun = Instant::now();
     let mut report = begin_report(config, args, &settings)?;

@@ -349,6 +349,7 @@ fn urgency(standing: Standing) -> u8 {
 fn change(kind: ChangeKind) -> &'static str {
     match kind {
         ChangeKind::Write => "write",
+        ChangeKind::Mend => "mend",
         ChangeKind::DeleteMarker => "delete-marker",
         ChangeKind::Attributes => "attributes",
         ChangeKind::Restored => "restored",

@@ -147,26 +147,29 @@ pub(super) fn receipts_directory(config: &Config) -> std::path::PathBuf {
     config.ledger.path.join("receipts")
 }
 
-fn settings(config: &Config, long_poll: Duration) -> Settings {
-    let transfer = &config.transfer;
-    let limits = Limits {
+/// The bounds of `[transfer]`.
+pub(super) fn limits(transfer: &config::Transfer) -> Limits {
+    Limits {
         memory: transfer.memory,
         concurrency: transfer.concurrency,
         bandwidth: transfer.bandwidth.map(std::num::NonZeroU64::get),
         requests_per_second: transfer.requests_per_second.map(std::num::NonZeroU32::get),
-    };
+    }
+}
+
+fn settings(config: &Config, long_poll: Duration) -> Settings {
     Settings {
         source_bucket: config.source.bucket.clone(),
         source_owner: config.source.connection.expected_bucket_owner.clone(),
         rules: config.rules.clone(),
         targets: target_settings(config),
-        mode: match transfer.mode {
+        mode: match config.transfer.mode {
             config::TransferMode::Auto => Mode::Auto,
             config::TransferMode::Stream => Mode::Stream,
             config::TransferMode::ServerSide => Mode::ServerSide,
         },
-        limits,
-        windows: transfer.windows.clone(),
+        limits: limits(&config.transfer),
+        windows: config.transfer.windows.clone(),
         retry: retry::Policy::default(),
         brake: Bounds {
             per_hour: config.brake.deletes_per_hour,

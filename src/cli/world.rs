@@ -81,6 +81,10 @@ impl World for Aws {
         &self.source
     }
 
+    fn beside_source(&self, bucket: &str) -> S3Bucket {
+        self.source.beside(bucket)
+    }
+
     fn target(&self, id: &TargetId) -> Option<&S3Bucket> {
         self.targets.get(id).map(|(store, _)| store)
     }

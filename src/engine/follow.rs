@@ -49,13 +49,23 @@ pub(super) async fn follow<W: World>(
         // An earlier attempt may have found it under the wrong key: that it is there does not make it right (P7).
         check_sealing(&sealing(at, &source), &replica.encryption)?;
     }
-    let mut changed = follow_tags(shared, at, &pick, &replica_pick).await?;
-    changed |= follow_lock(shared, at, (&source, &replica), &replica_pick).await?;
+    Ok(align(shared, at, (&source, &pick), (&replica, &replica_pick)).await?)
+}
+
+/// Makes a replica's tags, lock and ACL those of its source version.
+pub(super) async fn align<W: World>(
+    shared: &Shared<W>,
+    at: &At<'_, W>,
+    (source, pick): (&Head, &Pick),
+    (replica, replica_pick): (&Head, &Pick),
+) -> Result<Finish, Fault> {
+    let mut changed = follow_tags(shared, at, pick, replica_pick).await?;
+    changed |= follow_lock(shared, at, (source, replica), replica_pick).await?;
     if at.rule.acl {
-        changed |= follow_acl(shared, at, &pick, &replica_pick).await?;
+        changed |= follow_acl(shared, at, pick, replica_pick).await?;
     }
     let outcome = if changed { Outcome::Replicated } else { Outcome::AlreadyEqual };
-    Ok(Finish { brought: vec![Brought::attributes(&source, &replica)], ..Finish::without_write(outcome) })
+    Ok(Finish { brought: vec![Brought::attributes(source, replica)], ..Finish::without_write(outcome) })
 }
 
 async fn follow_tags<W: World>(shared: &Shared<W>, at: &At<'_, W>, from: &Pick, to: &Pick) -> Result<bool, Fault> {
@@ -140,12 +150,7 @@ async fn find_replica<W: World>(
     if let Found::Object(mut head) = at.store.head(&job.target_key, &Pick::Current).await? {
         recall_stamp(shared, &job.target, job, &mut head)?;
         if is_replica(&head, source) {
-            let pick = if at.target_versioning == Versioning::Off {
-                Pick::Current
-            } else {
-                Pick::Version(head.version.clone())
-            };
-            return Ok(Some((pick, *head)));
+            return Ok(Some((pinned(at, &head), *head)));
         }
     }
     if at.target_versioning == Versioning::Off {
@@ -165,6 +170,11 @@ async fn find_replica<W: World>(
         }
     }
     Ok(None)
+}
+
+/// Names exactly the target version whose headers were seen.
+pub(super) fn pinned<W: World>(at: &At<'_, W>, head: &Head) -> Pick {
+    if at.target_versioning == Versioning::Off { Pick::Current } else { Pick::Version(head.version.clone()) }
 }
 
 fn is_replica(head: &Head, source: &Head) -> bool {

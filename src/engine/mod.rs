@@ -18,8 +18,11 @@ mod gate;
 mod governing;
 pub mod intake;
 mod keys;
+pub mod manifest;
+mod mend;
 mod multipart;
 pub mod orphans;
+pub mod paced;
 pub mod receipts;
 mod reconcile;
 mod replicate;
@@ -289,6 +292,13 @@ impl<W: World> Shared<W> {
             () = tokio::time::sleep(wait) => {}
             _ = stopped => {}
         }
+    }
+
+    /// Returns when the engine takes nothing new any more.
+    async fn stopped(&self) {
+        let mut phase = self.phase.clone();
+        // A phase that nobody can set any more is the end too.
+        let _ended = phase.wait_for(|phase| *phase != Phase::Run).await;
     }
 
     fn target(&self, id: &TargetId) -> Result<(&W::Store, &TargetSettings), Fault> {

@@ -4,16 +4,16 @@ use std::sync::Arc;
 
 use crate::audit::sample::Sample;
 use crate::audit::{self, Finding, Further, Listener, Told, Verdict};
-use crate::ledger::Admission;
-use crate::model::fault::{Fault, FaultKind, Side};
+use crate::model::fault::Fault;
 use crate::model::job::{Change, ChangeKind, Origin};
 use crate::model::object::VersionId;
 use crate::plan::route;
 use crate::ports::World;
 
 use super::brake::Census;
-use super::scan::{DeleteMarkers, ScanProgress, Scanned, Scope, room};
-use super::spending::{self, Affordable, Priced};
+use super::paced::Paced;
+use super::scan::{DeleteMarkers, Looks, ScanProgress, Scanned, Scope, room};
+use super::spending::{self, Priced};
 use super::{Phase, Shared};
 
 /// Differences admitted with one flush.
@@ -25,7 +25,7 @@ impl<W: World> super::Engine<W> {
     /// Compares the current objects of both sides and admits what is missing or different. Returns when the comparison
     /// is complete, or the engine has stopped. A fault means that some keys could not be compared: what was found is
     /// admitted all the same.
-    pub async fn reconcile(&self, scope: &Scope, progress: &ScanProgress) -> Result<Scanned, Fault> {
+    pub async fn reconcile(&self, scope: &Scope, looks: Looks, progress: &ScanProgress) -> Result<Scanned, Fault> {
         let shared = &self.shared;
         let settings = audit::Settings {
             rules: shared.settings.rules.clone(),
@@ -34,16 +34,23 @@ impl<W: World> super::Engine<W> {
             only: scope.rule.clone(),
             sample: Sample::all(0),
             bytes: Further::Skip,
-            metadata: Further::Skip,
-            tags: Further::Skip,
+            metadata: looks.metadata,
+            tags: looks.tags,
             versions: Further::Skip,
             looks: LOOKS,
             started: shared.now(),
         };
         shared.learn_versioning().await;
-        let mut admitting =
-            Admitting { shared, scope, progress, batch: Vec::new(), hole: None, holes: 0, census: Census::default() };
-        let walked = audit::walk(&shared.world, &settings, &mut admitting).await;
+        let further = [looks.metadata, looks.tags].contains(&Further::Look);
+        let differing = if further { ChangeKind::Mend } else { ChangeKind::Write };
+        let (hole, holes, census) = (None, 0, Census::default());
+        let mut admitting = Admitting { shared, scope, progress, differing, batch: Vec::new(), hole, holes, census };
+        let paced = Paced::new(Arc::clone(&shared.world), Arc::clone(&shared.budget), shared.settings.targets.keys());
+        let paced = Arc::new(paced);
+        let walked = tokio::select! {
+            walked = audit::walk(&paced, &settings, &mut admitting) => walked,
+            () = shared.stopped() => return Ok(Scanned::Interrupted),
+        };
         if shared.phase() != Phase::Run {
             return Ok(Scanned::Interrupted);
         }
@@ -73,6 +80,8 @@ struct Admitting<'a, W: World> {
     shared: &'a Arc<Shared<W>>,
     scope: &'a Scope,
     progress: &'a ScanProgress,
+    /// What a difference asks for: a look beyond bytes may have found it.
+    differing: ChangeKind,
     /// Changes with their objects' classes.
     batch: Vec<(Change, Option<String>)>,
     /// The first part that could not be compared, and how many there are.
@@ -112,7 +121,8 @@ impl<W: World> Admitting<'_, W> {
         }
         match finding.verdict {
             Verdict::Identical => self.progress.count_equal(),
-            Verdict::Missing | Verdict::Different => self.push(&finding, ChangeKind::Write),
+            Verdict::Missing => self.push(&finding, ChangeKind::Write),
+            Verdict::Different => self.push(&finding, self.differing),
             // Counted and told; copying it again at every sync would not end.
             Verdict::Unprovable => self.progress.count_unprovable(),
             // At the target alone. Only a delete marker at the source takes it away, and only where asked.
@@ -156,25 +166,6 @@ impl<W: World> Admitting<'_, W> {
             route::route(rules, &change).jobs.into_iter().map(move |job| (job, class.clone()))
         };
         let jobs: Vec<Priced> = self.batch.drain(..).flat_map(routed).collect();
-        admit(self.shared, &jobs).await
+        spending::admit(self.shared, &jobs).await
     }
-}
-
-/// Admits what there is money for; a fault where there is none for the rest, which ends the walk.
-async fn admit<W: World>(shared: &Shared<W>, jobs: &[Priced]) -> Result<(), Fault> {
-    if spending::afford(shared, jobs) == Affordable::NotAtOnce {
-        if jobs.len() > 1 {
-            let (first, rest) = jobs.split_at(jobs.len() / 2);
-            Box::pin(admit(shared, first)).await?;
-            return Box::pin(admit(shared, rest)).await;
-        }
-        if !spending::afford_later(shared, jobs).await {
-            let detail = "the money is spent, or the engine is stopping";
-            return Err(Fault::new(FaultKind::Transient, Side::Local, "pay for the job", detail));
-        }
-    }
-    let jobs = jobs.iter().map(|(job, _)| job.clone()).collect();
-    let _admitted = shared.ledger.admit(Admission { jobs, now: shared.now(), ..Default::default() }).await?;
-    shared.work.notify_one();
-    Ok(())
 }

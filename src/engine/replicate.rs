@@ -17,10 +17,10 @@ use super::follow::Following;
 use super::receipts::{self, Brought};
 use super::transfer::{Carried, Judging, Landed, shown};
 use super::verify::Verdict;
-use super::{Shared, TargetSettings, examine, follow};
+use super::{Shared, TargetSettings, examine, follow, mend};
 
 /// How often a lost race is decided again at once before the job waits its turn.
-const ROUNDS: usize = 6;
+pub(super) const ROUNDS: usize = 6;
 
 /// How a job ended well.
 #[derive(Debug)]
@@ -250,6 +250,7 @@ async fn attempt<W: World>(shared: &Arc<Shared<W>>, claim: &Claim, behind: Behin
         ChangeKind::Write | ChangeKind::Restored => bring(shared, &at, behind.any).await,
         ChangeKind::DeleteMarker => bring_marker(shared, &at).await,
         ChangeKind::Attributes => follow::follow(shared, &at, Following::Change).await,
+        ChangeKind::Mend => mend::mend(shared, &at).await,
     }
 }
 
@@ -392,7 +393,7 @@ pub(super) fn raced(during: &'static str) -> Fault {
 }
 
 /// Brings the newest version, having looked at both sides. `None` when the target changed meanwhile.
-async fn bring_latest<W: World>(shared: &Arc<Shared<W>>, at: &At<'_, W>) -> Result<Option<Finish>, Stop> {
+pub(super) async fn bring_latest<W: World>(shared: &Arc<Shared<W>>, at: &At<'_, W>) -> Result<Option<Finish>, Stop> {
     let job = at.job();
     shared.budget.request().await;
     let source = match shared.world.source().head(&job.key, &Pick::Current).await? {

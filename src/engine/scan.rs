@@ -1,30 +1,37 @@
-//! Backfill: lists the source and admits every version in scope as a job, page by page, resumable.
+//! Backfill: lists the source in several ranges at once and admits every version in scope as a job, resumable.
 //!
-//! A page's jobs and the cursor behind it are admitted in one batch, so that a scan goes on where it was: a page is at
-//! worst listed again, and what was done already is found equal. The ledger's backlog is bounded: listing waits while
-//! enough work is pending, and live changes go first (the ledger's order).
+//! A page's jobs and the cursor behind it are admitted in one batch, so that a scan goes on where it was: what was
+//! listed ahead is at worst listed again, and what was done already is found equal. The ledger's backlog is bounded:
+//! listing waits while enough work is pending, and live changes go first (the ledger's order).
+
+pub(super) mod cursor;
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use crate::audit::Further;
+use crate::audit::range::{Hole, Item as _, Page, Pages, Piece, Ranges, Span, Versions};
 use crate::ledger::Admission;
 use crate::model::fault::{Disposition, Fault};
 use crate::model::job::{Change, ChangeKind, Origin};
-use crate::model::object::{Key, RuleId, VersionEntry, VersionId, Versioning};
+use crate::model::object::{Key, Listed, RuleId, VersionEntry, VersionId, Versioning};
 use crate::plan::route::{self, History, Rule};
-use crate::ports::{ObjectStore, World};
+use crate::ports::{ListFrom, ObjectStore, World};
 
 use super::brake::Census;
 use super::spending::{self, Affordable, Priced};
 use super::{Phase, Shared};
+use cursor::Cursor;
 
 /// Listing waits while this many jobs are pending: enough to keep every transfer busy, few enough for a small disk.
 const BACKLOG: u64 = 50_000;
 /// How often a waiting scan looks again.
 const LOOK: Duration = Duration::from_millis(100);
-/// How often a page is asked for again before the range is given up, visibly.
-const PAGE_TRIES: u32 = 8;
+/// How often the versioning state is asked for before the scan is given up, visibly.
+const TRIES: u32 = 8;
+/// Failed ranges after which a scan is given up: they are kept in its cursor, which must stay small.
+const FAILED_RANGES: usize = 256;
 
 /// Which part of the source is brought.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -36,6 +43,15 @@ pub struct Scope {
     /// Whether delete markers that would hide what is visible at the target are made too; noncurrent ones take their
     /// place in the order where the rule says so, as they hide nothing.
     pub delete_markers: DeleteMarkers,
+}
+
+/// In which respects a comparison goes beyond bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Looks {
+    /// Headers, user metadata, Object Lock and encryption key.
+    pub metadata: Further,
+    /// Tags.
+    pub tags: Further,
 }
 
 /// What a scan does with a key whose newest version is a delete marker.
@@ -54,9 +70,44 @@ pub struct ScanProgress {
     listed: AtomicU64,
     equal: AtomicU64,
     unprovable: AtomicU64,
+    bad: Mutex<(u64, Vec<BadLine>)>,
 }
 
+/// A line of a list of objects that could not be understood.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BadLine {
+    /// Of which file.
+    pub file: String,
+    /// Counted from 1.
+    pub line: u64,
+    /// Why: one sentence about the line.
+    pub reason: String,
+}
+
+/// Bad lines that are kept with their reasons; of the others the number.
+const KEPT_BAD_LINES: usize = 100;
+
 impl ScanProgress {
+    /// How many lines of a list could not be understood, and the first of them.
+    #[must_use]
+    pub fn bad_lines(&self) -> (u64, Vec<BadLine>) {
+        self.bad.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn count_bad_line(&self, bad: BadLine) {
+        let mut all = self.bad.lock().unwrap_or_else(PoisonError::into_inner);
+        all.0 += 1;
+        if all.1.len() < KEPT_BAD_LINES {
+            tracing::warn!(file = bad.file, line = bad.line, reason = bad.reason, "a line of the list is left out");
+            all.1.push(bad);
+        }
+    }
+
+    /// Those of an earlier part of the same list.
+    pub(super) fn recall_bad_lines(&self, count: u64, first: Vec<BadLine>) {
+        *self.bad.lock().unwrap_or_else(PoisonError::into_inner) = (count, first);
+    }
+
     /// Versions and delete markers listed so far.
     #[must_use]
     pub fn listed(&self) -> u64 {
@@ -99,45 +150,27 @@ pub enum Scanned {
     Spent,
 }
 
-/// Where a scan is: in the nth prefix, after that version of that key.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Cursor {
-    nth: usize,
-    after: Option<(Key, VersionId)>,
-}
-
-impl Cursor {
-    const START: Self = Self { nth: 0, after: None };
-
-    /// `nth`, version id, key, each on its line; the key last, as it may contain anything.
-    fn write(&self) -> Vec<u8> {
-        match &self.after {
-            Some((key, version)) => format!("{}\n{version}\n{key}", self.nth),
-            None => format!("{}\n", self.nth),
-        }
-        .into_bytes()
-    }
-
-    fn read(bytes: &[u8]) -> Option<Self> {
-        let text = std::str::from_utf8(bytes).ok()?;
-        let (nth, rest) = text.split_once('\n')?;
-        let after = rest.split_once('\n').map(|(version, key)| (Key::new(key), VersionId::new(version)));
-        Some(Self { nth: nth.parse().ok()?, after })
-    }
-}
-
 impl<W: World> super::Engine<W> {
     /// Lists the whole scope and admits every version in it. Returns when the listing is complete, or the engine has
-    /// stopped. A fault means that a range could not be listed: what was listed before is admitted, and the next scan
-    /// of the same scope goes on there.
+    /// stopped. A fault means that some ranges could not be listed: all others are admitted, and the next scan of the
+    /// same scope lists those that are left.
     pub async fn scan(&self, scope: &Scope, progress: &ScanProgress) -> Result<Scanned, Fault> {
         scan(&self.shared, scope, progress).await
     }
 }
 
+/// What is listed under a prefix.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Depth {
+    /// Current objects: a thousand keys to a page, however many versions they have.
+    Current,
+    /// Every version and delete marker.
+    All,
+}
+
 /// One scan under way.
 struct Scan<'a, W: World> {
-    shared: &'a Shared<W>,
+    shared: &'a Arc<Shared<W>>,
     scope: &'a Scope,
     progress: &'a ScanProgress,
     /// Under which its cursor is kept.
@@ -145,79 +178,94 @@ struct Scan<'a, W: World> {
     rules: Vec<Rule>,
     versioning: Versioning,
     census: Mutex<Census>,
+    /// The prefixes to list, and what of them.
+    prefixes: Vec<(String, Depth)>,
 }
 
-async fn scan<W: World>(shared: &Shared<W>, scope: &Scope, progress: &ScanProgress) -> Result<Scanned, Fault> {
+async fn scan<W: World>(shared: &Arc<Shared<W>>, scope: &Scope, progress: &ScanProgress) -> Result<Scanned, Fault> {
     let rules = in_scope(&shared.settings.rules, scope);
-    let prefixes = prefixes(&rules, &scope.prefix);
-    let rule = scope.rule.as_ref().map_or("", RuleId::as_str);
-    let name = format!("full {:?} {rule} {}", scope.delete_markers, scope.prefix);
-    let mut cursor = shared.ledger.cursor(&name)?.as_deref().and_then(Cursor::read).unwrap_or(Cursor::START);
-    if cursor != Cursor::START {
-        tracing::info!(after = ?cursor.after, "the scan goes on where it was");
-    }
     shared.learn_versioning().await;
     let Some(versioning) = source_versioning(shared).await? else { return Ok(Scanned::Interrupted) };
-    let whole = cursor == Cursor::START;
-    let scan = Scan { shared, scope, progress, name, rules, versioning, census: Mutex::default() };
-    while let Some(prefix) = prefixes.get(cursor.nth) {
-        match scan.list(prefix, &cursor).await? {
-            Scanned::Complete => cursor = Cursor { nth: cursor.nth + 1, after: None },
-            Scanned::Interrupted => return Ok(Scanned::Interrupted),
-            Scanned::Spent => return Ok(Scanned::Spent),
-        }
+    let prefixes = prefixes(&rules, &scope.prefix);
+    let prefixes = prefixes.into_iter().map(|prefix| depth(prefix, &rules, (scope, versioning))).collect();
+    let rule = scope.rule.as_ref().map_or("", RuleId::as_str);
+    let name = format!("ranges {:?} {rule} {}", scope.delete_markers, scope.prefix);
+    let scan = Scan { shared, scope, progress, name, rules, versioning, prefixes, census: Mutex::default() };
+    if let Some(cursor) = scan.cursor()? {
+        tracing::info!(ranges = cursor.left.len(), first = ?cursor.left.first(), "the scan goes on where it was");
+        return scan.list(cursor.left).await;
     }
-    shared.ledger.set_cursor(&scan.name, None).await?;
-    if whole {
+    let scanned = scan.list(scan.prefixes.iter().map(|(prefix, _)| Span::whole(prefix)).collect()).await?;
+    if scanned == Scanned::Complete {
         // A scan that goes on where another was has not met every key.
         shared.take_census(scope, scan.census.into_inner().unwrap_or_else(PoisonError::into_inner)).await?;
     }
-    Ok(Scanned::Complete)
+    Ok(scanned)
+}
+
+/// What must be listed under a prefix, so that every rule gets what it brings.
+fn depth(prefix: String, rules: &[Rule], (scope, versioning): (&Scope, Versioning)) -> (String, Depth) {
+    let brought = scope.delete_markers == DeleteMarkers::Brought;
+    let versions = |rule: &&Rule| rule.history == History::All || (brought && rule.delete_markers);
+    let here = |rule: &&Rule| rule.prefix.starts_with(&prefix) || prefix.starts_with(&rule.prefix);
+    let all = versioning != Versioning::Off && rules.iter().filter(versions).any(|rule| here(&rule));
+    let depth = if all { Depth::All } else { Depth::Current };
+    (prefix, depth)
 }
 
 impl<W: World> Scan<'_, W> {
-    /// Lists one prefix from the cursor on and admits what it holds.
-    async fn list(&self, prefix: &str, start: &Cursor) -> Result<Scanned, Fault> {
-        let mut cursor = start.clone();
-        let mut after = start.after.clone();
-        // The last key of a page, of which more may follow on the next.
-        let mut carried: Vec<VersionEntry> = Vec::new();
-        loop {
-            if !room(self.shared).await {
-                return Ok(Scanned::Interrupted);
-            }
-            let Some(page) = listed_page(self.shared, prefix, after).await? else { return Ok(Scanned::Interrupted) };
-            self.progress.listed.fetch_add(page.entries.len() as u64, Ordering::Relaxed);
-            carried.extend(page.entries);
-            let done = page.next.is_none();
-            let complete = if done { std::mem::take(&mut carried) } else { complete_keys(&mut carried) };
-            if done {
-                cursor = Cursor { nth: start.nth + 1, after: None };
-            } else if let Some(last) = complete.last() {
-                cursor.after = Some((last.key.clone(), last.version.clone()));
-            }
-            if !self.admit(&complete, (start.nth, &cursor)).await? {
-                let spent = spending::is_dry(self.shared);
-                return Ok(if spent { Scanned::Spent } else { Scanned::Interrupted });
-            }
-            if done {
-                return Ok(Scanned::Complete);
-            }
-            after = page.next;
-        }
+    /// Where an earlier scan of the same scope was, unless it listed something else.
+    fn cursor(&self) -> Result<Option<Cursor>, Fault> {
+        let kept = self.shared.ledger.cursor(&self.name)?;
+        Ok(kept.and_then(|kept| Cursor::read(&kept)).filter(|cursor| cursor.of == self.subject()))
     }
 
-    /// Admits the jobs of whole keys together with the cursor behind them; false when there is no money for all of
-    /// them: the cursor then stands behind the last that there was money for.
-    async fn admit(&self, entries: &[VersionEntry], (nth, cursor): (usize, &Cursor)) -> Result<bool, Fault> {
-        let jobs = self.jobs(entries);
+    /// What this scan lists, as its cursor remembers it.
+    fn subject(&self) -> Vec<String> {
+        self.prefixes.iter().map(|(prefix, depth)| format!("{depth:?} {prefix}")).collect()
+    }
+
+    /// Lists these parts and admits what they hold.
+    async fn list(&self, spans: Vec<Span>) -> Result<Scanned, Fault> {
+        let prefixes = Arc::from(self.prefixes.as_slice());
+        let mut ranges = Ranges::over(Listing { shared: Arc::clone(self.shared), prefixes }, spans);
+        let mut failed = Failed::default();
+        while failed.spans.len() < FAILED_RANGES {
+            let piece = tokio::select! {
+                piece = ranges.next() => piece,
+                () = self.shared.stopped() => return Ok(Scanned::Interrupted),
+            };
+            match piece {
+                None => break,
+                Some(Piece::Hole(prefix, hole)) => failed.add(prefix, hole),
+                Some(Piece::Keys(keys)) => {
+                    let listed: usize = keys.iter().map(Versions::count).sum();
+                    self.progress.listed.fetch_add(listed as u64, Ordering::Relaxed);
+                    if !room(self.shared).await {
+                        return Ok(Scanned::Interrupted);
+                    }
+                    let left = failed.spans.iter().cloned().chain(ranges.left()).collect();
+                    if !self.admit(&keys, left).await? {
+                        let spent = spending::is_dry(self.shared);
+                        return Ok(if spent { Scanned::Spent } else { Scanned::Interrupted });
+                    }
+                }
+            }
+        }
+        let left: Vec<Span> = failed.spans.iter().cloned().chain(ranges.left()).collect();
+        let cursor = (!left.is_empty()).then(|| Cursor { of: self.subject(), left }.write());
+        self.shared.ledger.set_cursor(&self.name, cursor).await?;
+        failed.into_outcome()
+    }
+
+    /// Admits the jobs of whole keys together with what is left to list behind them; false when there is no money for
+    /// all of them: the cursor then stands behind the last that there was money for.
+    async fn admit(&self, keys: &[Versions], left: Vec<Span>) -> Result<bool, Fault> {
+        let jobs = self.jobs(keys);
         if spending::afford(self.shared, &jobs) == Affordable::NotAtOnce {
-            if let Some((first, rest)) = halves(entries)
-                && let Some(last) = first.last()
-            {
-                let between = Cursor { nth, after: Some((last.key.clone(), last.version.clone())) };
-                return Ok(Box::pin(self.admit(first, (nth, &between))).await?
-                    && Box::pin(self.admit(rest, (nth, cursor))).await?);
+            if let Some((first, rest, between)) = self.halves(keys) {
+                let between = std::iter::once(between).chain(left.iter().cloned()).collect();
+                return Ok(Box::pin(self.admit(first, between)).await? && Box::pin(self.admit(rest, left)).await?);
             }
             if !spending::afford_later(self.shared, &jobs).await {
                 return Ok(false);
@@ -226,7 +274,7 @@ impl<W: World> Scan<'_, W> {
         for of_key in jobs.chunk_by(|(one, _), (other, _)| one.key == other.key) {
             self.census.lock().unwrap_or_else(PoisonError::into_inner).take_in(of_key.iter().map(|(job, _)| job));
         }
-        let cursor = Some((self.name.clone(), cursor.write()));
+        let cursor = Some((self.name.clone(), Cursor { of: self.subject(), left }.write()));
         let jobs = jobs.into_iter().map(|(job, _)| job).collect();
         let admission = Admission { jobs, now: self.shared.now(), cursor, ..Default::default() };
         let _admitted = self.shared.ledger.admit(admission).await?;
@@ -234,14 +282,22 @@ impl<W: World> Scan<'_, W> {
         Ok(true)
     }
 
+    /// Two halves of these keys, and the second as a part of the key space; `None` of a single one.
+    fn halves<'k>(&self, keys: &'k [Versions]) -> Option<(&'k [Versions], &'k [Versions], Span)> {
+        let (first, rest) = keys.split_at(keys.len() / 2);
+        let (before, last) = (first.last()?.key(), rest.last()?.key());
+        let (prefix, _) = self.prefixes.iter().find(|(prefix, _)| last.as_str().starts_with(prefix))?;
+        let span = Span { prefix: Arc::from(prefix.as_str()), after: Some(before.clone()), upto: Some(last.clone()) };
+        Some((first, rest, span))
+    }
+
     /// The jobs of whole keys, each with its object's class.
-    fn jobs(&self, entries: &[VersionEntry]) -> Vec<Priced> {
+    fn jobs(&self, keys: &[Versions]) -> Vec<Priced> {
         let mut jobs = Vec::new();
-        for history in entries.chunk_by(|one, other| one.key == other.key) {
-            let changes =
-                changes(&self.shared.settings.source_bucket, &self.rules, history, (self.scope, self.versioning));
-            for change in &changes {
-                let entry = history.iter().find(|entry| entry.version == change.version);
+        for history in keys {
+            let (bucket, how) = (&self.shared.settings.source_bucket, (self.scope, self.versioning));
+            for change in &changes(bucket, &self.rules, &history.entries, how) {
+                let entry = history.entries.iter().find(|entry| entry.version == change.version);
                 let class = entry.and_then(|entry| entry.storage_class.clone());
                 jobs.extend(route::route(&self.rules, change).jobs.into_iter().map(|job| (job, class.clone())));
             }
@@ -250,16 +306,133 @@ impl<W: World> Scan<'_, W> {
     }
 }
 
-/// Two halves of these entries, each of whole keys; `None` where they are of one key.
-fn halves(entries: &[VersionEntry]) -> Option<(&[VersionEntry], &[VersionEntry])> {
-    let middle = entries.get(entries.len() / 2)?;
-    let cut = entries.iter().position(|entry| entry.key == middle.key).filter(|cut| *cut > 0);
-    let cut = cut.or_else(|| entries.iter().rposition(|entry| entry.key == middle.key).map(|last| last + 1))?;
-    (cut < entries.len()).then(|| entries.split_at(cut))
+/// Ranges that could not be listed.
+#[derive(Debug, Default)]
+struct Failed {
+    spans: Vec<Span>,
+    /// The first one's fault, which names it.
+    first: Option<Fault>,
+}
+
+impl Failed {
+    fn add(&mut self, prefix: Arc<str>, hole: Hole) {
+        let Hole { after, upto, fault } = hole;
+        let span = Span { prefix, after, upto };
+        tracing::error!(%fault, prefix = %span.prefix, after = ?span.after, upto = ?span.upto, "this range could not be listed");
+        self.first.get_or_insert_with(|| Fault { detail: format!("{}: {}", named(&span), fault.detail), ..fault });
+        // Ranges that fail one after another are one: an outage must not make the cursor grow.
+        match self.spans.last_mut() {
+            Some(before) if before.prefix == span.prefix && before.upto.is_some() && before.upto == span.after => {
+                before.upto = span.upto;
+            }
+            Some(_) | None => self.spans.push(span),
+        }
+    }
+
+    fn into_outcome(self) -> Result<Scanned, Fault> {
+        let Some(fault) = self.first else { return Ok(Scanned::Complete) };
+        let others = match self.spans.len().saturating_sub(1) {
+            0 => String::new(),
+            others => format!(" (and {others} more ranges, which the log names)"),
+        };
+        let detail = format!("{}; this range was not scanned{others}: run the sync again", fault.detail);
+        Err(Fault { detail, ..fault })
+    }
+}
+
+/// A range as a person reads it.
+fn named(span: &Span) -> String {
+    let after = span.after.as_ref().map_or_else(|| "from its start".to_owned(), |key| format!("after {key:?}"));
+    let upto = span.upto.as_ref().map_or_else(|| "to its end".to_owned(), |key| format!("up to {key:?}"));
+    format!("prefix {:?}, {after} {upto}", span.prefix)
+}
+
+/// The source's listing, each page paid for.
+#[derive(Debug)]
+struct Listing<W: World> {
+    shared: Arc<Shared<W>>,
+    prefixes: Arc<[(String, Depth)]>,
+}
+
+impl<W: World> Clone for Listing<W> {
+    fn clone(&self) -> Self {
+        Self { shared: Arc::clone(&self.shared), prefixes: Arc::clone(&self.prefixes) }
+    }
+}
+
+/// Where a page starts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Place {
+    /// At the first key after this one; at the very first for `None`.
+    Key(Option<Key>),
+    /// Where a listing of current objects goes on.
+    Token(String),
+    /// After this version.
+    Version(Key, VersionId),
+}
+
+impl<W: World> Pages for Listing<W> {
+    type Item = Versions;
+    type From = Place;
+
+    fn start(&self, after: Option<&Key>) -> Place {
+        Place::Key(after.cloned())
+    }
+
+    async fn page(&self, prefix: &str, from: Place) -> Result<Page<Versions, Place>, Fault> {
+        self.shared.budget.request().await;
+        let known = self.prefixes.iter().find(|(known, _)| known == prefix);
+        let page = match known.map_or(Depth::All, |(_, depth)| *depth) {
+            Depth::All => self.versions(prefix, from).await,
+            Depth::Current => self.current(prefix, from).await,
+        };
+        page.inspect_err(|fault| {
+            self.shared.pulse.fault(fault);
+            tracing::warn!(%fault, prefix, "a page of the source could not be listed");
+        })
+    }
+}
+
+impl<W: World> Listing<W> {
+    async fn versions(&self, prefix: &str, from: Place) -> Result<Page<Versions, Place>, Fault> {
+        let after = match from {
+            Place::Key(after) => after.map(|after| (after, VersionId::unnamed())),
+            Place::Version(key, version) => Some((key, version)),
+            Place::Token(_) => None,
+        };
+        let page = self.shared.world.source().list_versions(prefix, after).await?;
+        let next = page.next.map(|(key, version)| Place::Version(key, version));
+        Ok(Page { items: Versions::grouped(page.entries), next, order: page.order })
+    }
+
+    /// Current objects, as the newest versions that they are; which ones, such a listing does not tell.
+    async fn current(&self, prefix: &str, from: Place) -> Result<Page<Versions, Place>, Fault> {
+        let from = match from {
+            Place::Key(after) => after.map_or(ListFrom::Start, ListFrom::After),
+            Place::Token(token) => ListFrom::Token(token),
+            Place::Version(key, _) => ListFrom::After(key),
+        };
+        let page = self.shared.world.source().list_objects(prefix, &from, None).await?;
+        let newest = |listed: Listed| VersionEntry {
+            key: listed.key,
+            version: VersionId::unnamed(),
+            latest: true,
+            modified: listed.modified,
+            object: Some((listed.etag, listed.size)),
+            storage_class: listed.storage_class,
+        };
+        let items = Versions::grouped(page.entries.into_iter().map(newest).collect());
+        let next = page.next.map(|next| match next {
+            ListFrom::Start => Place::Key(None),
+            ListFrom::After(key) => Place::Key(Some(key)),
+            ListFrom::Token(token) => Place::Token(token),
+        });
+        Ok(Page { items, next, order: page.order })
+    }
 }
 
 /// The enabled rules that a scope takes in.
-fn in_scope(rules: &[Rule], scope: &Scope) -> Vec<Rule> {
+pub(super) fn in_scope(rules: &[Rule], scope: &Scope) -> Vec<Rule> {
     let asked = |rule: &&Rule| scope.rule.as_ref().is_none_or(|id| *id == rule.id);
     rules.iter().filter(|rule| rule.enabled).filter(asked).cloned().collect()
 }
@@ -286,14 +459,6 @@ fn prefixes(rules: &[Rule], asked: &str) -> Vec<String> {
     kept
 }
 
-/// Takes the entries of all keys but the last out: of that one more may follow on the next page.
-fn complete_keys(carried: &mut Vec<VersionEntry>) -> Vec<VersionEntry> {
-    let Some(last) = carried.last().map(|entry| entry.key.clone()) else { return Vec::new() };
-    let cut = carried.iter().position(|entry| entry.key == last).unwrap_or(carried.len());
-    let rest = carried.split_off(cut);
-    std::mem::replace(carried, rest)
-}
-
 /// Waits until the backlog is small enough and nobody holds work back; false when the engine stops.
 pub(super) async fn room<W: World>(shared: &Shared<W>) -> bool {
     shared.open().await;
@@ -301,28 +466,6 @@ pub(super) async fn room<W: World>(shared: &Shared<W>) -> bool {
         shared.sleep(LOOK).await;
     }
     shared.phase() == Phase::Run
-}
-
-/// One page, asked for again while the fault may pass; `None` when the engine stops meanwhile.
-async fn listed_page<W: World>(
-    shared: &Shared<W>,
-    prefix: &str,
-    after: Option<(Key, VersionId)>,
-) -> Result<Option<crate::ports::VersionPage>, Fault> {
-    let mut tries = 0;
-    loop {
-        shared.budget.request().await;
-        let fault = match shared.world.source().list_versions(prefix, after.clone()).await {
-            Ok(page) => return Ok(Some(page)),
-            Err(fault) => fault,
-        };
-        let from = after.as_ref().map_or_else(String::new, |(key, _)| format!(" after {key:?}"));
-        let detail =
-            format!("prefix {prefix:?}{from}: {}; this range was not scanned, run the sync again", fault.detail);
-        if !outlasted(shared, Fault { detail, ..fault }, &mut tries).await? {
-            return Ok(None);
-        }
-    }
 }
 
 /// The source's versioning state; `None` when the engine stops meanwhile.
@@ -344,10 +487,10 @@ async fn source_versioning<W: World>(shared: &Shared<W>) -> Result<Option<Versio
 async fn outlasted<W: World>(shared: &Shared<W>, fault: Fault, tries: &mut u32) -> Result<bool, Fault> {
     shared.pulse.fault(&fault);
     *tries += 1;
-    if fault.kind.disposition() != Disposition::Retry || *tries >= PAGE_TRIES {
+    if fault.kind.disposition() != Disposition::Retry || *tries >= TRIES {
         return Err(fault);
     }
-    tracing::warn!(%fault, tries, "the source could not be read; trying again");
+    tracing::warn!(%fault, tries, "the source's versioning could not be read; trying again");
     shared.sleep(shared.settings.retry.wait(fault.kind, *tries, 1.0)).await;
     Ok(shared.phase() == Phase::Run)
 }
@@ -372,7 +515,7 @@ fn changes(
         .collect()
 }
 
-fn change(bucket: &str, entry: &VersionEntry) -> Change {
+pub(super) fn change(bucket: &str, entry: &VersionEntry) -> Change {
     Change {
         bucket: bucket.to_owned(),
         key: entry.key.clone(),
@@ -389,8 +532,8 @@ fn change(bucket: &str, entry: &VersionEntry) -> Change {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::fault::{FaultKind, Side};
     use crate::model::object::{ETag, Timestamp};
-    use proptest::prelude::*;
     use std::collections::BTreeMap;
 
     fn rule(id: &str, prefix: &str, history: History) -> Rule {
@@ -452,46 +595,33 @@ mod tests {
     }
 
     #[test]
-    fn halves_tear_no_key() {
-        let keys = |entries: &[VersionEntry]| entries.iter().map(|entry| entry.key.to_string()).collect::<String>();
-        let split = |spelled: &str| {
-            let entries: Vec<VersionEntry> = spelled.chars().map(|key| entry(&key.to_string(), "v", true)).collect();
-            halves(&entries).map(|(first, rest)| (keys(first), keys(rest)))
+    fn versions_are_listed_only_where_a_rule_brings_them() {
+        let listed = |rules: &[Rule], delete_markers, versioning| {
+            let scope = Scope { delete_markers, ..Scope::default() };
+            let depths = prefixes(rules, "").into_iter().map(|prefix| depth(prefix, rules, (&scope, versioning)));
+            depths.map(|(_, depth)| depth).collect::<Vec<_>>()
         };
-        let both = |first: &str, rest: &str| Some((first.to_owned(), rest.to_owned()));
-        assert_eq!(split("abcd"), both("ab", "cd"));
-        assert_eq!(split("abbb"), both("a", "bbb"));
-        assert_eq!(split("aaab"), both("aaa", "b"));
-        assert_eq!(split("ab"), both("a", "b"));
-        assert_eq!((split("aaa"), split("a"), split("")), (None, None, None));
+        let both = [rule("a", "a/", History::All), rule("l", "l/", History::Latest)];
+        let (out, brought) = (DeleteMarkers::LeftOut, DeleteMarkers::Brought);
+        assert_eq!(listed(&both, out, Versioning::Enabled), [Depth::All, Depth::Current]);
+        assert_eq!(listed(&both, brought, Versioning::Enabled), [Depth::All, Depth::All], "to find the markers");
+        assert_eq!(listed(&both, brought, Versioning::Off), [Depth::Current, Depth::Current]);
+        let nested = [rule("l", "", History::Latest), rule("a", "deep/down/", History::All)];
+        assert_eq!(listed(&nested, out, Versioning::Suspended), [Depth::All]);
     }
 
-    proptest! {
-        /// Whatever the pages are cut like, every entry is handed on exactly once, and no key in two pieces.
-        #[test]
-        fn no_key_is_torn_between_pages(versions in proptest::collection::vec(1usize..6, 1..12), cuts in proptest::collection::vec(1usize..7, 40)) {
-            let all: Vec<VersionEntry> = versions.iter().enumerate()
-                .flat_map(|(key, count)| (0..*count).map(move |v| entry(&format!("k{key:03}"), &format!("{v}"), true)))
-                .collect();
-            let (mut rest, mut carried, mut seen) = (all.as_slice(), Vec::new(), Vec::new());
-            for cut in cuts {
-                let (page, later) = rest.split_at(cut.min(rest.len()));
-                rest = later;
-                carried.extend(page.to_vec());
-                let complete = if rest.is_empty() { std::mem::take(&mut carried) } else { complete_keys(&mut carried) };
-                let torn = complete.last().is_some_and(|last| rest.first().is_some_and(|next| next.key == last.key));
-                prop_assert!(!torn);
-                seen.extend(complete);
-            }
-            if rest.is_empty() {
-                prop_assert_eq!(seen, all);
-            }
-        }
-
-        #[test]
-        fn cursors_survive_any_key(nth in 0usize..99, key in "[\\PC\\n]{1,40}", version in "[a-zA-Z0-9._-]{1,40}") {
-            let cursor = Cursor { nth, after: Some((Key::new(key), VersionId::new(version))) };
-            prop_assert_eq!(Cursor::read(&cursor.write()), Some(cursor));
-        }
+    #[test]
+    fn ranges_that_fail_in_a_row_are_one_and_the_first_is_named() {
+        let mut failed = Failed::default();
+        let fault = || Fault::new(FaultKind::Denied, Side::Source, "list versions", "no");
+        let key = |text: &str| Some(Key::new(text));
+        failed.add("p/".into(), Hole { after: None, upto: key("p/b"), fault: fault() });
+        failed.add("p/".into(), Hole { after: key("p/b"), upto: key("p/c"), fault: fault() });
+        failed.add("p/".into(), Hole { after: key("p/d"), upto: None, fault: fault() });
+        let span = |after, upto| Span { prefix: "p/".into(), after, upto };
+        assert_eq!(failed.spans, [span(None, key("p/c")), span(key("p/d"), None)]);
+        let told = failed.into_outcome().unwrap_err().detail;
+        assert!(told.starts_with("prefix \"p/\", from its start up to \"p/b\": no; "), "{told}");
+        assert!(told.contains("and 1 more"), "{told}");
     }
 }

@@ -11,7 +11,7 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use crate::ledger::Claim;
+use crate::ledger::{Admission, Claim};
 use crate::meter::Meter;
 use crate::model::fault::{Fault, FaultKind, Side};
 use crate::model::job::{ChangeKind, Job, Origin};
@@ -126,7 +126,7 @@ impl Purse {
     /// # Errors
     /// What has no price.
     pub fn least(&self, rule: &Rule) -> Result<f64, Vec<String>> {
-        self.priced(&self.most(rule, &Sized { size: 0, ..Sized::UNTOLD }))
+        self.priced(&self.most(rule, &Sized { size: 0, etag: None, class: None }))
     }
 
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
@@ -166,7 +166,7 @@ impl Purse {
                 estimate::count_marker(&mut usage, rule, Way::Newest);
                 self.priced(&usage)
             }
-            ChangeKind::Write | ChangeKind::Restored | ChangeKind::Attributes => {
+            ChangeKind::Write | ChangeKind::Mend | ChangeKind::Restored | ChangeKind::Attributes => {
                 // An untold size is taken for the most that one request carries.
                 let size = job.size.unwrap_or(MAX_PART);
                 self.priced(&self.most(rule, &Sized { size, etag: job.etag.as_ref(), class }))
@@ -203,10 +203,6 @@ struct Sized<'a> {
     size: u64,
     etag: Option<&'a crate::model::object::ETag>,
     class: Option<&'a str>,
-}
-
-impl Sized<'_> {
-    const UNTOLD: Self = Self { size: MAX_PART, etag: None, class: None };
 }
 
 /// A job by what it is about, as that is known before it has a number.
@@ -265,6 +261,25 @@ pub(super) async fn afford_later<W: World>(shared: &Shared<W>, jobs: &[Priced]) 
     }
 }
 
+/// Admits what there is money for; a fault where there is none for the rest, which ends the walk.
+pub(super) async fn admit<W: World>(shared: &Shared<W>, jobs: &[Priced]) -> Result<(), Fault> {
+    if afford(shared, jobs) == Affordable::NotAtOnce {
+        if jobs.len() > 1 {
+            let (first, rest) = jobs.split_at(jobs.len() / 2);
+            Box::pin(admit(shared, first)).await?;
+            return Box::pin(admit(shared, rest)).await;
+        }
+        if !afford_later(shared, jobs).await {
+            let detail = "the money is spent, or the engine is stopping";
+            return Err(Fault::new(FaultKind::Transient, Side::Local, "pay for the job", detail));
+        }
+    }
+    let jobs = jobs.iter().map(|(job, _)| job.clone()).collect();
+    let _admitted = shared.ledger.admit(Admission { jobs, now: shared.now(), ..Default::default() }).await?;
+    shared.work.notify_one();
+    Ok(())
+}
+
 /// Whether the sync must not go on listing.
 pub(super) fn is_dry<W: World>(shared: &Shared<W>) -> bool {
     shared.purse().is_some_and(|purse| purse.dry().is_some())
@@ -300,4 +315,93 @@ pub(super) async fn put_off<W: World>(shared: &Shared<W>, claim: Claim) -> Resul
     let fault = Fault::new(FaultKind::Throttled, Side::Local, "pay for the job", detail);
     let now = shared.now();
     shared.ledger.defer(claim, now.plus(REFUSED), &fault, now).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::meter;
+    use crate::plan::prices::{Home, PlacePrices, PriceTable, Prices};
+    use proptest::prelude::*;
+    use std::collections::BTreeMap;
+
+    /// A dollar for a thousand PUTs, and for a thousand pages; nothing else costs anything.
+    fn purse(limit: Option<f64>) -> Arc<Purse> {
+        let prices = |price: f64| Prices { price: BTreeMap::from([(STANDARD.to_owned(), price)]), ..Prices::default() };
+        let here = PlacePrices { write: prices(1.0), read: prices(0.0), ..PlacePrices::default() };
+        let table = PriceTable { stores: BTreeMap::from([("here".to_owned(), here)]), regions: BTreeMap::default() };
+        let here = Home::Store("here".to_owned());
+        let tariff = Tariff::new(table, here.clone(), BTreeMap::from([("t".into(), here)]));
+        Purse::new(tariff, BTreeMap::from([("t".into(), ServerSide::Never)]), limit)
+    }
+
+    async fn puts(purse: &Purse, count: u64) {
+        let put = |usage: &mut Usage| usage.request(&Place::Target("t".into()), Request::Put, STANDARD, count);
+        meter::under(purse.meter(), async { meter::note(put) }).await;
+    }
+
+    fn job(key: &str) -> Job {
+        Job {
+            target: "t".into(),
+            rule: "r".into(),
+            key: key.into(),
+            target_key: key.into(),
+            kind: ChangeKind::Write,
+            version: "v".into(),
+            sequencer: None,
+            etag: None,
+            size: Some(1),
+            changed: crate::model::object::Timestamp(0),
+            origin: Origin::Scan,
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_set_aside_comes_back_and_what_was_spent_does_not() {
+        // Two sides' pages are held back: 0.032.
+        let purse = purse(Some(0.032 + 0.010));
+        let (one, other) = (job("one"), job("other"));
+        assert_eq!(purse.set_aside(&[(identity(&one), 0.006)]), Ok(true));
+        assert_eq!(purse.set_aside(&[(identity(&one), 0.006)]), Ok(true), "once for one job");
+        assert_eq!(purse.set_aside(&[(identity(&other), 0.006)]), Ok(false));
+        puts(&purse, 2).await;
+        purse.done(&one);
+        assert!(!purse.is_waiting());
+        assert_eq!(purse.set_aside(&[(identity(&other), 0.006)]), Ok(true), "0.002 were spent of the 0.006");
+        purse.done(&other);
+        puts(&purse, 6).await;
+        assert_eq!(purse.set_aside(&[(identity(&one), 0.006)]), Ok(false));
+        assert_eq!(purse.spent(), Ok(0.008));
+        assert_eq!(self::purse(None).set_aside(&[(1, 1e9)]), Ok(true), "one that only counts");
+    }
+
+    proptest! {
+        /// Whatever comes, in whatever order it ends, no more is spent than was permitted, if no job uses more than was
+        /// set aside for it.
+        #[test]
+        fn the_limit_holds(limit in 0u64..200, jobs in proptest::collection::vec((1u64..30, 0u64..30, any::<bool>()), 1..40)) {
+            let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+            #[allow(clippy::cast_precision_loss, reason = "small")]
+            let dollars = |puts: u64| puts as f64 / 1000.0;
+            let purse = purse(Some(dollars(limit)));
+            let mut under_way = Vec::new();
+            for (place, (most, used, ends)) in jobs.into_iter().enumerate() {
+                let job = job(&place.to_string());
+                if purse.set_aside(&[(identity(&job), dollars(most))]).unwrap() {
+                    under_way.push((job, used.min(most)));
+                }
+                if ends && !under_way.is_empty() {
+                    let (job, used) = under_way.remove(0);
+                    runtime.block_on(puts(&purse, used));
+                    purse.done(&job);
+                }
+            }
+            for (job, used) in under_way {
+                runtime.block_on(puts(&purse, used));
+                purse.done(&job);
+            }
+            prop_assert!(purse.spent().unwrap() <= dollars(limit) + 1e-12);
+            prop_assert!(!purse.is_waiting());
+        }
+    }
 }

@@ -230,6 +230,7 @@ pub(super) fn identity_hash(job: &Job) -> u32 {
         ChangeKind::DeleteMarker => b"d",
         ChangeKind::Attributes => b"a",
         ChangeKind::Restored => b"r",
+        ChangeKind::Mend => b"m",
     };
     let mut pieces: Vec<&[u8]> = vec![job.key.as_str().as_bytes(), kind, job.version.as_str().as_bytes()];
     if job.version.is_null() {

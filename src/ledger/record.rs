@@ -180,6 +180,8 @@ const HAS_SEQUENCER: u8 = 1 << 3;
 const HAS_ETAG: u8 = 1 << 4;
 const HAS_SIZE: u8 = 1 << 5;
 const KEY_IS_SUFFIX: u8 = 1 << 6;
+/// The fifth kind, beside the four that two bits tell.
+const KIND_MEND: u8 = 1 << 7;
 
 pub(super) fn change_code(kind: ChangeKind) -> u8 {
     match kind {
@@ -187,6 +189,7 @@ pub(super) fn change_code(kind: ChangeKind) -> u8 {
         ChangeKind::DeleteMarker => 1,
         ChangeKind::Attributes => 2,
         ChangeKind::Restored => 3,
+        ChangeKind::Mend => KIND_MEND,
     }
 }
 
@@ -234,9 +237,14 @@ fn write_job(out: &mut Encoder, job: &Job, names: &Names) {
 
 fn read_job(from: &mut Decoder<'_>, names: &Names, target: &TargetId, target_key: &Key) -> Read<Job> {
     let flags = from.byte()?;
-    if flags >= 1 << 7 {
-        return Err(Unreadable("a job has unknown flags"));
-    }
+    let kind = match (flags & KIND_MEND != 0, flags & 3) {
+        (false, 0) => ChangeKind::Write,
+        (false, 1) => ChangeKind::DeleteMarker,
+        (false, 2) => ChangeKind::Attributes,
+        (false, _three) => ChangeKind::Restored,
+        (true, 0) => ChangeKind::Mend,
+        (true, _other) => return Err(Unreadable("a job is of an unknown kind")),
+    };
     let rule = names.rule(from.number()?).ok_or(Unreadable("its rule is not in the table of names"))?;
     let key = if flags & KEY_IS_SUFFIX == 0 {
         Key::new(from.text()?)
@@ -252,7 +260,7 @@ fn read_job(from: &mut Decoder<'_>, names: &Names, target: &TargetId, target_key
         rule,
         key,
         target_key: target_key.clone(),
-        kind: read_change(flags & 3)?,
+        kind,
         version: VersionId::new(from.packed()?),
         sequencer: present(HAS_SEQUENCER).then(|| from.packed()).transpose()?.map(Sequencer::new),
         etag: present(HAS_ETAG).then(|| from.packed()).transpose()?.map(ETag::new),

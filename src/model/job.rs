@@ -13,6 +13,8 @@ pub enum ChangeKind {
     Attributes,
     /// An archived version was restored and can be read now.
     Restored,
+    /// Nothing: a comparison found the replica of the current version unlike it, perhaps only in what is beside bytes.
+    Mend,
 }
 
 /// Who says that something changed.

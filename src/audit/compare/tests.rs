@@ -1,8 +1,9 @@
 use super::*;
+use crate::audit::range::Page;
 use crate::model::fault::Fault;
-use crate::model::object::{ETag, Timestamp};
+use crate::model::object::{ETag, Listed, Timestamp};
 use crate::plan::route::History;
-use crate::ports::{ListFrom, ObjectPage};
+use crate::ports::ListFrom;
 use std::collections::BTreeMap;
 
 fn rule(id: &str, prefix: &str, target_prefix: &str) -> Rule {
@@ -82,7 +83,14 @@ fn numbered(number: u64) -> String {
 }
 
 impl Pages for Numbered {
-    async fn page(&self, from: ListFrom) -> Result<ObjectPage, Fault> {
+    type Item = Listed;
+    type From = ListFrom;
+
+    fn start(&self, after: Option<&Key>) -> ListFrom {
+        after.cloned().map_or(ListFrom::Start, ListFrom::After)
+    }
+
+    async fn page(&self, _prefix: &str, from: ListFrom) -> Result<Page<Listed, ListFrom>, Fault> {
         tokio::task::yield_now().await;
         let first = match &from {
             ListFrom::Start => 0,
@@ -97,9 +105,9 @@ impl Pages for Numbered {
             }
         };
         let mut numbers = (first..self.keys).filter(|number| number % self.gap != self.gap - 1);
-        let entries: Vec<Listed> = numbers.by_ref().take(1000).map(|number| listed(&numbered(number))).collect();
+        let items: Vec<Listed> = numbers.by_ref().take(1000).map(|number| listed(&numbered(number))).collect();
         let next = numbers.next().map(|next| ListFrom::Token(next.to_string()));
-        Ok(ObjectPage { entries, next, order: KeyOrder::Bytes })
+        Ok(Page { items, next, order: KeyOrder::Bytes })
     }
 }
 
@@ -117,7 +125,7 @@ fn listed(key: &str) -> Listed {
 /// Compares both sides; counts of keys at the source alone, the target alone, and on both.
 fn merged(keys: u64) -> [u64; 3] {
     let scope = scopes(&[rule("a", "", "")], "", None).remove(0);
-    let side = |gap| Ranges::new(Numbered { keys, gap }, KeyOrder::Bytes);
+    let side = |gap| Ranges::new(Numbered { keys, gap }, "");
     let mut merge = Merge::new(scope, KeyOrder::Bytes, side(1_000), side(777));
     let mut counts = [0; 3];
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();

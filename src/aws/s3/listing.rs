@@ -130,7 +130,7 @@ fn finish(page: Page) -> Result<VersionPage, String> {
         (true, None) => return Err("it says that it goes on, but not where".to_owned()),
     };
     let entries = page.rows.into_iter().map(|row| entry(row, encoded)).collect::<Result<_, String>>()?;
-    Ok(VersionPage { entries, next })
+    Ok(VersionPage { entries, next, ..VersionPage::default() })
 }
 
 fn entry(row: Row, encoded: bool) -> Result<VersionEntry, String> {

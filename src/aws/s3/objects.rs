@@ -69,7 +69,7 @@ impl S3Bucket {
 }
 
 /// SeaweedFS keeps objects as files and lists them so; everybody else keeps to S3's order (measured on 4.48).
-fn order(headers: &Headers) -> KeyOrder {
+pub(super) fn order(headers: &Headers) -> KeyOrder {
     let server = headers.get("server").unwrap_or_default();
     if server.starts_with("SeaweedFS") { KeyOrder::Paths } else { KeyOrder::Bytes }
 }

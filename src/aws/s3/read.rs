@@ -13,6 +13,7 @@ use tokio::task::JoinSet;
 use super::S3Bucket;
 use super::body::{Pieces, Window};
 use super::exchange::{Answer, Exchange, Header};
+use super::objects::order;
 use super::{headers, listing};
 use crate::aws::fault::{Refusal, Site, refusal};
 use crate::meter;
@@ -387,7 +388,9 @@ impl S3Bucket {
             .send()
             .await
             .map_err(|error| site.explain(&error))?;
-        listing::read(&exchange.answer(site)?.body.unwrap_or_default(), site)
+        let answer = exchange.answer(site)?;
+        let page = listing::read(&answer.body.unwrap_or_default(), site)?;
+        Ok(VersionPage { order: order(&answer.headers), ..page })
     }
 
     pub(super) async fn get_versioning(&self) -> Result<Versioning, Fault> {

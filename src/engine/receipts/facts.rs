@@ -126,7 +126,7 @@ impl Brought {
     /// All that a job itself tells, where nothing more was looked at.
     fn of_job(job: &Job) -> Self {
         let kind = match job.kind {
-            ChangeKind::Write | ChangeKind::Restored => Kind::Write,
+            ChangeKind::Write | ChangeKind::Restored | ChangeKind::Mend => Kind::Write,
             ChangeKind::Attributes => Kind::Attributes,
             ChangeKind::DeleteMarker => return Self::marker(&job.version, job.changed, None),
         };

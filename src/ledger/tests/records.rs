@@ -270,12 +270,18 @@ fn a_kept_fault_is_cut_at_a_letter() {
 fn any_waiting() -> impl Strategy<Value = Waiting> {
     let text = "[a-zA-Z0-9/+ é]{1,40}";
     let hexes = prop_oneof!["([0-9a-f]{2}){1,16}", "([0-9A-F]{2}){1,9}", "[0-9a-f]{1,15}(-[0-9]{1,4})?"];
-    let told = (any::<u64>(), proptest::option::of(any::<u64>()), 0..4_usize, any::<bool>());
+    let told = (any::<u64>(), proptest::option::of(any::<u64>()), 0..5_usize, any::<bool>());
     (text, text, proptest::option::of(hexes.clone()), proptest::option::of(hexes), told, any::<(u32, u64, u64)>())
         .prop_map(|(key, version, sequencer, etag, (changed, size, kind, scan), (attempts, not_before, id))| Waiting {
             id,
             job: Job {
-                kind: [ChangeKind::Write, ChangeKind::DeleteMarker, ChangeKind::Attributes, ChangeKind::Restored][kind],
+                kind: [
+                    ChangeKind::Write,
+                    ChangeKind::DeleteMarker,
+                    ChangeKind::Attributes,
+                    ChangeKind::Restored,
+                    ChangeKind::Mend,
+                ][kind],
                 target_key: Key::new(if scan { format!("p/{key}") } else { version.clone() }),
                 sequencer: sequencer.map(Sequencer::new),
                 etag: etag.map(ETag::new),

@@ -9,6 +9,7 @@ use std::time::Duration;
 use crate::model::object::TargetId;
 use crate::model::window::Window;
 use crate::plan::route::Rule;
+use crate::watch::alarms::Thresholds;
 
 /// All of a config file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -123,6 +124,10 @@ pub struct Queue {
     pub url: String,
     /// When a message is deleted.
     pub ack: Ack,
+    /// The KMS key that `apply` encrypts it under; `None` for SQS's own.
+    pub kms_key: Option<String>,
+    /// Receives until `apply` has a message given up into the dead-letter queue.
+    pub max_receives: u32,
     /// How SQS is reached.
     pub connection: Connection,
 }
@@ -299,6 +304,10 @@ pub struct Escalation {
     pub critical: Option<Tier>,
     /// Hears when both replication and infrastructure are.
     pub management: Option<Tier>,
+    /// The KMS key that `apply` encrypts topics of the monitoring region under; `None` for none.
+    pub kms_key: Option<String>,
+    /// A role that lets EventBridge send alarms to the source's region; `None` has `apply` make one.
+    pub forwarding_role_arn: Option<String>,
     /// Called by the worker itself where there is no CloudWatch.
     pub webhook: Option<Webhook>,
     /// Mailed through by the worker itself where there is no CloudWatch.
@@ -340,39 +349,6 @@ pub struct Smtp {
     pub from: String,
     /// User and password, where it asks for them.
     pub login: Option<(String, Secret)>,
-}
-
-/// When each alarm fires (DESIGN 5.2). Counts and sizes are per evaluation period.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Thresholds {
-    /// Failed operations, more than.
-    pub replication_failure: u64,
-    /// Latency, longer than.
-    pub replication_latency_warning: Duration,
-    /// Latency, longer than.
-    pub replication_latency_critical: Duration,
-    /// Latency, longer than; by default `sla.threshold`.
-    pub latency_exceeds_sla: Duration,
-    /// Pending operations, more than.
-    pub pending_operations: u64,
-    /// Pending bytes, more than.
-    pub bytes_pending: u64,
-    /// Errors, more than.
-    pub target_errors_4xx: u64,
-    /// Errors, more than.
-    pub source_errors_4xx: u64,
-    /// Errors, more than.
-    pub source_errors_5xx: u64,
-    /// Failed KMS calls for the target, more than.
-    pub kms_target_failures: u64,
-    /// Throttled KMS calls for the source, more than.
-    pub kms_source_throttles: u64,
-    /// Objects in the source, at most.
-    pub source_object_count: u64,
-    /// Bytes that the source grows in a day, more than.
-    pub source_size_growth: u64,
-    /// Evaluation periods without a heartbeat; at least one.
-    pub worker_silent: NonZeroU32,
 }
 
 /// Lifecycle of both buckets (DESIGN 5.3).

@@ -9,6 +9,7 @@ pub mod fault;
 pub mod job;
 pub mod limits;
 pub mod object;
+pub mod policy;
 pub mod stamp;
 pub mod usage;
 pub mod window;

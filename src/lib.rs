@@ -5,7 +5,7 @@
 //! ```text
 //! main ─▶ cli ─▶ config                          floor 7–5   people, files, signals
 //! engine                                         floor 4      the moving parts
-//! audit   watch   aws                            floor 3      comparison, receipts │ what is measured │ adapters
+//! audit   watch   aws   alert                    floor 3      comparison, receipts │ what is measured │ adapters
 //! ledger  plan  ports                            floor 2      durable truth │ pure decisions │ what we ask of the world
 //! model                                          floor 1      words and laws of the domain
 //! ```
@@ -37,6 +37,7 @@
 //! exclusive right to one target key. *Stamp*: provenance in a replica's user metadata. *Parked*: waiting for its cause
 //! to be mended. *Quarantine*: messages that cannot be understood. *Settled*: done, one way or another.
 
+pub mod alert;
 pub mod audit;
 pub mod aws;
 pub mod cli;

@@ -4,6 +4,7 @@
 //! signals, environment. *Must not know:* how anything is done.
 
 mod args;
+mod monitor;
 mod receipts;
 mod run;
 mod socket;

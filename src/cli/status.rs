@@ -10,6 +10,7 @@ use crate::ledger::{Control, Ledger, Totals};
 use crate::model::fault::FaultKind;
 use crate::model::object::Timestamp;
 use crate::ports::{Clock, World};
+use crate::watch::figures::{Figures, OldestPending};
 use crate::watch::pulse::Snapshot;
 
 use super::worker::{Worker, receipts_directory};
@@ -34,7 +35,10 @@ impl Report {
         let control = worker.ledger.control()?;
         let phase = *worker.phase.borrow();
         let snapshot = worker.pulse.snapshot();
-        let facts = Facts { config: &worker.config, ledger: &worker.ledger, control, snapshot: Some(&snapshot), now };
+        let watched = worker.observer.settings();
+        let oldest = Figures::take(&worker.ledger, &snapshot, watched, now)?.oldest;
+        let (config, ledger) = (&worker.config, &worker.ledger);
+        let facts = Facts { config, ledger, control, snapshot: Some(&snapshot), oldest: Some(oldest), now };
         let state = match phase {
             Phase::Run if facts.paused() => "paused",
             Phase::Run => "running",
@@ -51,7 +55,7 @@ impl Report {
     fn of_ledger(config: &Config, ledger: &Ledger) -> Result<Self, Failure> {
         let now = SystemClock.now();
         let control = ledger.control()?;
-        Ok(Self(Facts { config, ledger, control, snapshot: None, now }.report("stopped")?))
+        Ok(Self(Facts { config, ledger, control, snapshot: None, oldest: None, now }.report("stopped")?))
     }
 
     /// When nothing can be known.
@@ -90,6 +94,7 @@ struct Facts<'a> {
     ledger: &'a Ledger,
     control: Control,
     snapshot: Option<&'a Snapshot>,
+    oldest: Option<OldestPending>,
     now: Timestamp,
 }
 
@@ -138,6 +143,13 @@ impl Facts<'_> {
             "unstamped": totals.unstamped,
             "unprovable": totals.unprovable,
             "receipts": self.receipts(),
+            "rpo": {
+                "seconds": self.oldest.as_ref().map(|oldest| seconds(oldest.age)),
+                "doubt": self.oldest.as_ref().and_then(|oldest| oldest.doubt.as_ref()),
+            },
+            "metrics": self.metrics(),
+            "alarms": self.alarms(),
+            "alerts": self.alerts(),
             "faults": self.faults(),
             "ledger_bytes": self.ledger.size_on_disk()?,
             "as_of": self.now.rfc3339(),
@@ -183,6 +195,35 @@ impl Facts<'_> {
             "sequence": view.head.as_ref().map(|(sequence, _)| sequence),
             "hash": view.head.as_ref().map(|(_, hash)| hash),
             "fault": view.spool_fault.as_ref().or(view.upload_fault.as_ref()),
+        })
+    }
+
+    /// How the metrics fare that are sent; `null` where none are, or no worker runs.
+    fn metrics(&self) -> Value {
+        let Some(view) = self.snapshot.and_then(|snapshot| snapshot.metrics.as_ref()) else { return Value::Null };
+        let last_sent = view.last_sent.map(Timestamp::rfc3339);
+        json!({"last_sent": last_sent, "missed": view.missed, "fault": view.fault})
+    }
+
+    /// Where the alarms are that the worker evaluates itself; `null` where CloudWatch does, or no worker runs.
+    fn alarms(&self) -> Value {
+        let Some(view) = self.snapshot.and_then(|snapshot| snapshot.alarms.as_ref()) else { return Value::Null };
+        let alarms = view.standings.iter().map(|(name, standing)| {
+            let (state, since) = (standing.state.name(), standing.since.rfc3339());
+            json!({"name": name, "state": state, "since": since, "reason": standing.reason})
+        });
+        Value::Array(alarms.collect())
+    }
+
+    /// What became of the messages about those alarms.
+    fn alerts(&self) -> Value {
+        let Some(view) = self.snapshot.and_then(|snapshot| snapshot.alarms.as_ref()) else { return Value::Null };
+        let faults = view.faults.iter().map(|(way, fault)| json!({"way": way, "fault": fault}));
+        json!({
+            "delivered": view.delivered,
+            "waiting": view.waiting,
+            "lost": view.lost,
+            "faults": faults.collect::<Vec<Value>>(),
         })
     }
 

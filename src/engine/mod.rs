@@ -16,6 +16,7 @@ mod follow;
 mod intake;
 mod keys;
 mod multipart;
+pub mod observe;
 pub mod receipts;
 mod reconcile;
 mod replicate;

@@ -203,6 +203,12 @@ impl Ledger {
         self.writer.shared().read(|view| view.oldest_pending())
     }
 
+    /// The oldest change among the same that an event told of, and no scan: of those that wait for another try only the
+    /// oldest 256 keys are looked at.
+    pub fn oldest_live(&self) -> Result<Option<Timestamp>, Fault> {
+        self.writer.shared().read(|view| view.oldest_live())
+    }
+
     /// The groups of parked jobs.
     pub fn groups(&self) -> Result<Vec<Group>, Fault> {
         self.writer.shared().read(|view| view.groups())

@@ -249,11 +249,11 @@ async fn own_evaluation_agrees_with_the_servers() {
             compared.insert(alarm.id);
         }
         let data: Vec<Datum> = data.into_values().collect();
-        // In the middle of the last whole minute, so that both see it in one period that has ended.
-        let minute = now().0 / 60_000 * 60_000;
-        sink.send(Timestamp(minute - 30_000), &data).await.unwrap();
-        own.take(Timestamp(minute - 30_000), &data);
-        own.evaluate(Timestamp(minute));
+        // The server evaluates at once what came within one period of now; we when that period has ended.
+        let at = now();
+        sink.send(at, &data).await.unwrap();
+        own.take(at, &data);
+        own.evaluate(Timestamp((at.0 / 60_000 + 1) * 60_000));
         let own: BTreeMap<String, String> =
             own.standings().into_iter().map(|(name, standing)| (name, standing.state.name().to_owned())).collect();
         let servers = states(&settings.prefix).await;

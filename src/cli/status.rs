@@ -10,15 +10,12 @@ use crate::ledger::{Control, Ledger, Totals};
 use crate::model::fault::FaultKind;
 use crate::model::object::Timestamp;
 use crate::ports::{Clock, World};
-use crate::watch::figures::{Figures, OldestPending};
+use crate::watch::figures::{FRESH, Figures, OldestPending};
 use crate::watch::pulse::Snapshot;
 
 use super::worker::{Worker, receipts_directory};
 use super::world::SystemClock;
 use super::{Exit, Failure, args, socket};
-
-/// How old the last empty receive may be for "caught up": three long polls.
-const FRESH: Duration = Duration::from_secs(60);
 
 /// How often, and how long apart, worker and ledger are looked at while neither can be asked.
 const LOOKS: u32 = 50;

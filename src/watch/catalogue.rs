@@ -253,7 +253,7 @@ impl Metric {
         match self {
             Self::ReplicationLatency => {
                 "From the change at the source to its being visible at the target; over all rules, a change that has \
-                 waited longer than an interval counts with its age so far"
+                 waited for more than a minute counts with its age so far"
             }
             Self::BytesPendingReplication => "Bytes of changes that wait for the target",
             Self::OperationsPendingReplication => "Changes that wait for the target",

@@ -13,7 +13,8 @@ use crate::model::fault::Fault;
 use crate::model::object::{RuleId, Timestamp};
 use crate::ports::{Datum, Dimension};
 
-/// How old the last clear look at the queue may be to count as now: three long polls (aws-semantics 7.2).
+/// How old the last clear look at the queue may be to count as now: three long polls (aws-semantics 7.2). What has waited
+/// no longer is not late yet.
 pub const FRESH: Duration = Duration::from_secs(60);
 /// Values in one datum at most (aws-semantics 7.3).
 const VALUES: usize = 150;
@@ -139,8 +140,7 @@ impl Figures {
             Metric::ReplicationLatency => {
                 let mut values = self.latency.since(&before.latency);
                 // What is stuck has no latency yet: without this an alarm would see nothing of it until it is over.
-                values
-                    .extend(self.waiting.filter(|wait| *wait > settings.interval).map(|wait| (wait.as_secs_f64(), 1)));
+                values.extend(self.waiting.filter(|wait| *wait > FRESH).map(|wait| (wait.as_secs_f64(), 1)));
                 Some(values)
             }
             Metric::BytesPendingReplication => level(self.pending.bytes),

@@ -5,7 +5,7 @@
 //! ```text
 //! main ─▶ cli ─▶ config                          floor 7–5   people, files, signals
 //! engine              desired                    floor 4      the moving parts │ what AWS is to be like
-//! audit   watch   aws                            floor 3      comparison, receipts │ what is measured │ adapters
+//! audit   watch   aws   alert                    floor 3      comparison, receipts │ what is measured │ adapters
 //! ledger  plan  ports  meter                     floor 2      truth on disk │ pure decisions │ what we ask │ what is used
 //! model                                          floor 1      words and laws of the domain
 //! ```
@@ -38,6 +38,7 @@
 //! exclusive right to one target key. *Stamp*: provenance in a replica's user metadata. *Parked*: waiting for its cause
 //! to be mended. *Held*: a delete that waits for an operator to release the brake. *Quarantine*: messages that cannot be understood. *Settled*: done, one way or another.
 
+pub mod alert;
 pub mod audit;
 pub mod aws;
 pub mod cli;

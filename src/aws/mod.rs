@@ -7,11 +7,13 @@
 //! Retries live elsewhere (DESIGN 6: one durable layer). Here only a request that may be repeated without effect is
 //! sent once more, and only when no answer came at all: a `SlowDown` must be seen by the one who can slow down.
 
+pub mod cloudwatch;
 mod fault;
 pub mod kms;
 pub mod notification;
 pub mod s3;
 pub mod setup;
+pub mod sns;
 pub mod sqs;
 
 use std::time::Duration;

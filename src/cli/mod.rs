@@ -10,6 +10,7 @@ mod control;
 mod failures;
 mod limit;
 mod measured;
+mod monitor;
 mod plan;
 mod progress;
 mod reach;

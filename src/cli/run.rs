@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::config::Config;
-use crate::ports::{ChangeQueue, World};
+use crate::ports::{ChangeQueue, Clock, World};
 
 use super::status::Report;
 use super::worker::{LONGEST_POLL, Stopped, Worker};
@@ -65,7 +65,7 @@ async fn is_empty(worker: &Worker) -> bool {
     let Some(queue) = worker.world.queue() else { return true };
     match queue.depth().await {
         Ok(depth) => {
-            worker.pulse.queue_depth(depth);
+            worker.pulse.queue_depth(worker.world.clock().now(), depth);
             depth.visible == 0 && depth.in_flight == 0
         }
         Err(fault) => {

@@ -9,15 +9,13 @@ use crate::engine::{Phase, receipts};
 use crate::ledger::{Control, Group, Ledger, Totals};
 use crate::model::object::Timestamp;
 use crate::ports::{Clock, World};
+use crate::watch::figures::{FRESH, Figures, OldestPending};
 use crate::watch::pulse::Snapshot;
 
 use super::reach::{Absent, Reached, reach, silence};
 use super::worker::{Worker, receipts_directory};
 use super::world::SystemClock;
 use super::{Exit, Failure, args, brake, limit};
-
-/// How old the last empty receive may be for "caught up": three long polls.
-const FRESH: Duration = Duration::from_secs(60);
 
 /// The state of things at one moment, as the documented JSON object.
 #[derive(Debug)]
@@ -48,7 +46,9 @@ impl Report {
         let now = worker.world.clock().now();
         let control = worker.ledger.control()?;
         let snapshot = worker.pulse.snapshot();
-        let facts = Facts { config: &worker.config, ledger: &worker.ledger, control, snapshot: Some(&snapshot), now };
+        let oldest = Some(Figures::take(&worker.ledger, &snapshot, worker.observer.settings(), now)?.oldest);
+        let (config, ledger) = (&worker.config, &worker.ledger);
+        let facts = Facts { config, ledger, control, snapshot: Some(&snapshot), oldest, now };
         let mut report = facts.report(state(control.is_paused(now)))?;
         if let Some(fields) = report.as_object_mut() {
             fields.insert("limits".to_owned(), limit::of_worker(worker)?);
@@ -61,7 +61,7 @@ impl Report {
     fn of_ledger(config: &Config, ledger: &Ledger) -> Result<Self, Failure> {
         let now = SystemClock.now();
         let control = ledger.control()?;
-        let mut report = Facts { config, ledger, control, snapshot: None, now }.report("stopped")?;
+        let mut report = Facts { config, ledger, control, snapshot: None, oldest: None, now }.report("stopped")?;
         if let Some(fields) = report.as_object_mut() {
             fields.insert("limits".to_owned(), limit::of_ledger(config, ledger)?);
         }
@@ -122,6 +122,7 @@ struct Facts<'a> {
     ledger: &'a Ledger,
     control: Control,
     snapshot: Option<&'a Snapshot>,
+    oldest: Option<OldestPending>,
     now: Timestamp,
 }
 
@@ -170,6 +171,13 @@ impl Facts<'_> {
             "unstamped": totals.unstamped,
             "unprovable": totals.unprovable,
             "receipts": self.receipts(),
+            "rpo": {
+                "seconds": self.oldest.as_ref().map(|oldest| seconds(oldest.age)),
+                "doubt": self.oldest.as_ref().and_then(|oldest| oldest.doubt.as_ref()),
+            },
+            "metrics": self.metrics(),
+            "alarms": self.alarms(),
+            "alerts": self.alerts(),
             "faults": self.faults(),
             "ledger_bytes": self.ledger.size_on_disk()?,
             "as_of": self.now.rfc3339(),
@@ -223,6 +231,35 @@ impl Facts<'_> {
         let short =
             |group: &Group| json!({"id": group.id.0, "cause": group.cause, "count": group.count, "bytes": group.bytes});
         Ok(Value::Array(self.ledger.groups()?.iter().map(short).collect()))
+    }
+
+    /// How the metrics fare that are sent; `null` where none are, or no worker runs.
+    fn metrics(&self) -> Value {
+        let Some(view) = self.snapshot.and_then(|snapshot| snapshot.metrics.as_ref()) else { return Value::Null };
+        let last_sent = view.last_sent.map(Timestamp::rfc3339);
+        json!({"last_sent": last_sent, "missed": view.missed, "fault": view.fault})
+    }
+
+    /// Where the alarms are that the worker evaluates itself; `null` where CloudWatch does, or no worker runs.
+    fn alarms(&self) -> Value {
+        let Some(view) = self.snapshot.and_then(|snapshot| snapshot.alarms.as_ref()) else { return Value::Null };
+        let alarms = view.standings.iter().map(|(name, standing)| {
+            let (state, since) = (standing.state.name(), standing.since.rfc3339());
+            json!({"name": name, "state": state, "since": since, "reason": standing.reason})
+        });
+        Value::Array(alarms.collect())
+    }
+
+    /// What became of the messages about those alarms.
+    fn alerts(&self) -> Value {
+        let Some(view) = self.snapshot.and_then(|snapshot| snapshot.alarms.as_ref()) else { return Value::Null };
+        let faults = view.faults.iter().map(|(way, fault)| json!({"way": way, "fault": fault}));
+        json!({
+            "delivered": view.delivered,
+            "waiting": view.waiting,
+            "lost": view.lost,
+            "faults": faults.collect::<Vec<Value>>(),
+        })
     }
 
     fn faults(&self) -> Value {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 
 use crate::config::{self, Config};
@@ -19,6 +19,7 @@ use crate::plan::brake::Bounds;
 use crate::plan::retry;
 use crate::watch::pulse::Pulse;
 
+use super::monitor::{self, Watch};
 use super::sync::Syncs;
 use super::world::{Aws, target_settings};
 use super::{Failure, socket};
@@ -57,6 +58,7 @@ pub(super) struct Worker {
     pub(super) pulse: Arc<Pulse>,
     pub(super) engine: Engine<Aws>,
     pub(super) phase: watch::Receiver<Phase>,
+    pub(super) observer: Watch,
     pub(super) syncs: Syncs,
     phases: watch::Sender<Phase>,
 }
@@ -80,11 +82,12 @@ impl Worker {
         let ledger = open_ledger(&config.ledger.path).await?;
         let world = Arc::new(Aws::new(config).await?);
         let pulse = Arc::new(Pulse::default());
+        let observer = monitor::watch(config, &ledger, &pulse).await?;
         let (phases, phase) = watch::channel(Phase::Run);
         let settings = settings(config, long_poll);
         let engine = Engine::new(Arc::clone(&world), ledger.clone(), settings, Arc::clone(&pulse), phase.clone());
         let (config, syncs) = (config.clone(), Syncs::default());
-        Ok(Arc::new(Self { config, world, ledger, pulse, engine, phase, syncs, phases }))
+        Ok(Arc::new(Self { config, world, ledger, pulse, engine, phase, observer, syncs, phases }))
     }
 
     /// Works until `done` comes, a signal, or the end of the ledger; then drains. The socket answers to the end.
@@ -94,7 +97,19 @@ impl Worker {
         let config = &self.config;
         let (targets, rules) = (config.targets.len(), config.rules.len());
         tracing::info!(source = config.source.bucket, targets, rules, "running");
-        let stopped = self.supervise(done).await;
+        // The watch outlives the engine by a moment: its last interval tells how the engine ended.
+        let (stop, stopping) = oneshot::channel();
+        let supervised = async {
+            let stopped = self.supervise(done).await;
+            drop(stop);
+            stopped
+        };
+        let watching = async {
+            if let Err(fault) = self.observer.run(stopping).await {
+                tracing::error!(%fault, "metrics and alarms are not watched any more");
+            }
+        };
+        let (stopped, ()) = tokio::join!(supervised, watching);
         tasks.shutdown().await;
         socket::remove(&self.config.ledger.path);
         stopped

@@ -311,6 +311,18 @@ fn escalation(file: &File<'_>, config: &Config) {
         );
     }
     period(file, escalation.period, escalation.thresholds.worker_silent.get());
+    let (interval, period) = (config.monitoring.interval, escalation.period);
+    if interval > period {
+        let (interval, period) = (show_duration(interval), show_duration(period));
+        file.refuse(
+            "monitoring.interval",
+            format!(
+                "{interval:?} would leave evaluation periods of {period:?} without data, accepted is at most \
+                 escalation.period, {period:?}"
+            ),
+        );
+    }
+    at_least(file, "escalation.reminder", escalation.reminder.unwrap_or(escalation.period), escalation.period);
 }
 
 /// CloudWatch evaluates over 10, 20, 30 or whole minutes of seconds, and over a week at most, or a day where the period

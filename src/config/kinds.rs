@@ -43,6 +43,13 @@ pub(super) const DURATION: Kind<Duration> = Kind {
     accepted: "a duration such as \"15m\", \"500ms\" or \"1h30m\" (units d, h, m, s, ms)",
     read: |value| parse_duration(with_unit(value)?),
 };
+pub(super) const REMINDER: Kind<Option<Duration>> = Kind {
+    accepted: "\"off\" or a duration such as \"4h\"",
+    read: |value| match with_unit(value)? {
+        "off" => Ok(None),
+        every => parse_duration(every).map(Some),
+    },
+};
 pub(super) const DAYS: Kind<u32> = Kind { accepted: "a duration of whole days such as \"30d\"", read: days };
 pub(super) const SIZE: Kind<u64> = Kind {
     accepted: "a size such as \"48MiB\", \"1GiB\" or \"10MB\" (units B, kB, KiB, MB, MiB, GB, GiB, TB, TiB, PB, PiB)",

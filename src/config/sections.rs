@@ -9,8 +9,8 @@ use std::time::Duration;
 use super::file::Section;
 use super::kinds::{
     ACCOUNT, Address, BANDWIDTH, BUCKET, CONCURRENCY, COUNT, DURATION, EMAIL, KEY_PREFIX, KMS_ARN, LISTEN, NAME_PREFIX,
-    NAMESPACE, PATH, PERIODS, PORT, PRIORITY, RECEIVES, REGION, REQUEST_RATE, ROLE_ARN, RULE_ID, SECRET, SHARE, SIZE,
-    SWITCH, TAG_NAME, TAG_VALUE, TEXT, TOPIC_ARN, URL, is_word,
+    NAMESPACE, PATH, PERIODS, PORT, PRIORITY, RECEIVES, REGION, REMINDER, REQUEST_RATE, ROLE_ARN, RULE_ID, SECRET,
+    SHARE, SIZE, SWITCH, TAG_NAME, TAG_VALUE, TEXT, TOPIC_ARN, URL, is_word,
 };
 use super::settings::{
     Ack, Brake, Canary, Concurrency, Config, Connection, Escalation, Ledger, Lifecycle, LifecycleSide, Monitoring,
@@ -37,6 +37,8 @@ mod default {
     pub(super) const SLA: Duration = MINUTE.saturating_mul(15);
     pub(super) const LATENCY_WARNING: Duration = MINUTE.saturating_mul(30);
     pub(super) const LATENCY_CRITICAL: Duration = MINUTE.saturating_mul(60);
+    /// Often enough for each shift to hear of it, seldom enough to be read.
+    pub(super) const REMINDER: Duration = MINUTE.saturating_mul(240);
     pub(super) const PENDING_OPERATIONS: u64 = 100;
     pub(super) const BYTES_PENDING: u64 = 1 << 30;
     pub(super) const ERRORS_4XX: u64 = 10;
@@ -67,6 +69,7 @@ pub(super) fn config(file: &mut Section<'_>) -> Config {
     }
     let first = targets.first().map(|target| target.connection.clone()).unwrap_or_default();
     let sla = file.section("sla", |section| Sla { threshold: section.get_or("threshold", &DURATION, default::SLA) });
+    let escalation = file.section("escalation", |section| escalation(section, sla.threshold));
     Config {
         queue,
         ledger: file.section("ledger", |section| Ledger {
@@ -76,12 +79,12 @@ pub(super) fn config(file: &mut Section<'_>) -> Config {
         receipts: file.optional("receipts", |section| receipts(section, &first)),
         canary: file.optional("canary", |section| section.get("every", &DURATION).map(|every| Canary { every })),
         transfer: file.section("transfer", transfer),
-        monitoring: file.section("monitoring", |section| monitoring(section, &first.region)),
+        monitoring: file.section("monitoring", |section| monitoring(section, &first.region, escalation.period)),
         web: file.section("web", |section| Web {
             listen: section.get_or("listen", &LISTEN, Some(([127, 0, 0, 1], 9464).into())),
             token: section.get("token", &SECRET),
         }),
-        escalation: file.section("escalation", |section| escalation(section, sla.threshold)),
+        escalation,
         lifecycle: file.section("lifecycle", lifecycle),
         source,
         targets,
@@ -216,11 +219,11 @@ fn transfer(section: &mut Section<'_>) -> Transfer {
     }
 }
 
-fn monitoring(section: &mut Section<'_>, first_region: &str) -> Monitoring {
+fn monitoring(section: &mut Section<'_>, first_region: &str, period: Duration) -> Monitoring {
     Monitoring {
         connection: other_connection(section, first_region),
         namespace: section.get("namespace", &NAMESPACE).unwrap_or_else(|| "Repl".to_owned()),
-        interval: section.get_or("interval", &DURATION, MINUTE),
+        interval: section.get_or("interval", &DURATION, MINUTE.min(period)),
         cloudwatch: section.get_or("cloudwatch", &SWITCH, true),
     }
 }
@@ -236,6 +239,7 @@ fn escalation(section: &mut Section<'_>, sla: Duration) -> Escalation {
         webhook: section.optional("webhook", webhook),
         smtp: section.optional("smtp", smtp),
         period: section.get_or("period", &DURATION, MINUTE),
+        reminder: section.get_or("reminder", &REMINDER, Some(default::REMINDER)),
         thresholds: section.section("thresholds", |section| thresholds(section, sla)),
     }
 }

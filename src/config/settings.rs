@@ -314,6 +314,8 @@ pub struct Escalation {
     pub smtp: Option<Smtp>,
     /// Length of one evaluation period of our own metrics.
     pub period: Duration,
+    /// How often the worker itself reminds of an alarm that lasts; `None` is never.
+    pub reminder: Option<Duration>,
     /// When each alarm fires.
     pub thresholds: Thresholds,
 }

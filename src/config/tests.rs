@@ -55,6 +55,7 @@ fn the_least_config_has_the_documented_defaults() {
     assert_eq!(config.monitoring.connection.region, "eu-west-2");
     assert_eq!((config.monitoring.namespace.as_str(), config.monitoring.cloudwatch), ("Repl", true));
     assert_eq!(config.web.listen.map(|address| address.to_string()).as_deref(), Some("127.0.0.1:9464"));
+    assert_eq!(config.escalation.reminder, Some(Duration::from_secs(4 * 3600)));
     let thresholds = config.escalation.thresholds;
     assert_eq!(thresholds.replication_latency_warning, Duration::from_secs(1800));
     assert_eq!(thresholds.replication_latency_critical, Duration::from_secs(3600));
@@ -290,6 +291,12 @@ fn one_mistake_in_another_section_is_one_sentence() {
             "[escalation]\nsmtp = { host = \"h\", from = \"a@b.c\", user = \"u\" }",
             "escalation.smtp: user and password go together, accepted are both or neither",
         ),
+        (
+            "[monitoring]\ninterval = \"2m\"",
+            "monitoring.interval: \"2m\" would leave evaluation periods of \"1m\" without data, accepted is at most",
+        ),
+        ("[escalation]\nreminder = \"4\"", "escalation.reminder: \"4\" has no unit, accepted is \"off\" or a duration"),
+        ("[escalation]\nreminder = \"5s\"", "escalation.reminder: \"5s\" is too short, accepted is \"1m\" or more"),
         (
             "[escalation.thresholds]\nPendingOperation = 1",
             "escalation.thresholds.PendingOperation: unknown key, did you mean \"PendingOperations\"?",

@@ -202,7 +202,7 @@ pub(super) async fn gauge<W: World>(shared: Arc<Shared<W>>) -> Result<(), Fault>
     let Some(queue) = shared.world.queue() else { return Ok(()) };
     while shared.phase() == Phase::Run {
         match queue.depth().await {
-            Ok(depth) => shared.pulse.queue_depth(depth),
+            Ok(depth) => shared.pulse.queue_depth(shared.now(), depth),
             Err(fault) => shared.pulse.queue_failed(&fault),
         }
         shared.sleep(shared.settings.gauge_every).await;

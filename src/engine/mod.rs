@@ -21,6 +21,7 @@ mod keys;
 pub mod manifest;
 mod mend;
 mod multipart;
+pub mod observe;
 pub mod orphans;
 pub mod paced;
 pub mod receipts;

@@ -146,9 +146,10 @@ async fn settle<W: World>(shared: &Shared<W>, claim: Claim, finish: Finish) -> R
         provable: matches!(finish.verdict, Verdict::Exact(_)),
         now,
     };
+    let job = claim.job().clone();
     let settled = shared.ledger.settle(vec![claim], settlement).await?;
     if replicated {
-        shared.pulse.replicated(settled.lag, bytes);
+        shared.pulse.replicated(&job, settled.lag, bytes);
     }
     if shared.settings.ack == super::Ack::Settled {
         shared.held.settled(&settled.ids);

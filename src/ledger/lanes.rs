@@ -25,6 +25,16 @@ const PROMOTED: usize = 256;
 /// Entries of an index read at a time.
 const STRIDE: usize = 64;
 
+/// Lanes that wait for another try, of which it is looked up whether an event asked for them.
+const DEFERRED_LOOKED_AT: usize = 256;
+/// The class of lanes that an event has asked for.
+const LIVE: u8 = 0;
+
+/// Whether an event has asked for the lane.
+fn is_live(lane: &LaneRecord) -> bool {
+    lane.crowd_events > 0 || lane.jobs.iter().any(|waiting| waiting.job.origin == Origin::Event)
+}
+
 /// A lane with its number.
 pub(super) type Numbered = (u64, LaneRecord);
 
@@ -114,6 +124,29 @@ impl View<'_> {
                 }
                 let changed = fields.time()?;
                 oldest = Some(oldest.map_or(changed, |other| other.min(changed)));
+            }
+        }
+        Ok(oldest)
+    }
+
+    /// The oldest change among pending jobs of lanes that an event has asked for. Of the lanes that wait for another
+    /// try only the oldest are looked at.
+    pub(super) fn oldest_live(&self) -> Result<Option<Timestamp>, Fault> {
+        let mut oldest = None;
+        let live = Table::Ready.key().byte(LIVE).end();
+        if let Some((key, _)) = self.pages.first(&live)? {
+            let mut fields = Fields::of(&key);
+            fields.byte()?;
+            oldest = Some(fields.time()?);
+        }
+        for (key, _) in self.pages.under(&Table::Age.all(), DEFERRED_LOOKED_AT)? {
+            let mut fields = Fields::of(&key);
+            let (changed, id) = (fields.time()?, fields.id()?);
+            if oldest.is_some_and(|oldest| oldest <= changed) {
+                break;
+            }
+            if self.lane(id)?.is_some_and(|lane| is_live(&lane)) {
+                return Ok(Some(changed));
             }
         }
         Ok(oldest)
@@ -316,8 +349,7 @@ impl Book<'_> {
         if first.not_before.0 > 0 {
             return Ok(Schedule::Due(first.not_before, oldest));
         }
-        let live = lane.crowd_events > 0 || lane.jobs.iter().any(|waiting| waiting.job.origin == Origin::Event);
-        Ok(Schedule::Ready(u8::from(!live), oldest))
+        Ok(Schedule::Ready(u8::from(!is_live(lane)), oldest))
     }
 
     fn enter_indexes(&mut self, id: u64, schedule: Schedule) -> Result<(), Fault> {

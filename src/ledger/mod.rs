@@ -39,6 +39,7 @@ mod parked;
 mod quarantine;
 mod recent;
 mod record;
+mod sweep;
 #[cfg(test)]
 mod tests;
 mod words;
@@ -62,7 +63,7 @@ use crate::model::job::Applied;
 use crate::model::object::{Key, TargetId, Timestamp};
 use book::Limits;
 use kv::{Kv, SledKv, ledger_fault};
-use parked::{Sweeping, Swept};
+use sweep::{Sweeping, Swept};
 use writer::{Durability, Writer};
 
 /// A handle on the ledger; clones share it. When the last one goes, what was asked before is done and flushed.
@@ -206,6 +207,12 @@ impl Ledger {
     /// The oldest change among all jobs that are ready, claimed or deferred.
     pub fn oldest_pending(&self) -> Result<Option<Timestamp>, Fault> {
         self.writer.shared().read(|view| view.oldest_pending())
+    }
+
+    /// The oldest change among the same that an event told of, and no scan: of those that wait for another try only the
+    /// oldest 256 keys are looked at.
+    pub fn oldest_live(&self) -> Result<Option<Timestamp>, Fault> {
+        self.writer.shared().read(|view| view.oldest_live())
     }
 
     /// The groups of parked jobs.

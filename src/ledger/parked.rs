@@ -3,13 +3,12 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use tokio::sync::oneshot;
-
 use super::book::{Book, View};
 use super::claim::{Claim, Lane, Probe};
-use super::layout::{Fields, Slot, Table, identity_hash, lane_hash};
+use super::layout::{Fields, Table, identity_hash, lane_hash};
 use super::record::{GroupRecord, Parked, Waiting};
-use super::words::{Count, Group, GroupId, KeptFault, Next, Outcome, Release};
+use super::sweep::{CHUNK, Sweep};
+use super::words::{Count, Group, GroupId, KeptFault, Next, Outcome};
 use crate::model::fault::{Disposition, Fault, FaultKind};
 use crate::model::job::Job;
 use crate::model::object::{Key, RuleId, TargetId, Timestamp};
@@ -20,9 +19,6 @@ const GROUP_PROBE: (Duration, Duration) = (Duration::from_secs(30), Duration::fr
 const ALONE_PROBE: (Duration, Duration) = (Duration::from_secs(15 * 60), Duration::from_secs(6 * 3600));
 /// Members of a group that are tried for a probe when the keys of the first are busy.
 const CANDIDATES: usize = 16;
-/// Parked jobs moved in one batch.
-const CHUNK: usize = 200;
-
 /// The wait before the next probe after so many failed.
 fn probe_wait((first, longest): (Duration, Duration), failed: u32) -> Duration {
     first.saturating_mul(1_u32.checked_shl(failed.min(31)).unwrap_or(u32::MAX)).min(longest)
@@ -48,60 +44,10 @@ impl GroupRecord {
     }
 
     /// The cause in words.
-    fn cause(&self) -> String {
+    pub(super) fn cause(&self) -> String {
         let code = self.fault.code.as_deref().map(|code| format!(" ({code})")).unwrap_or_default();
         let rule = self.rule.as_ref().map(|rule| format!(", rule {rule}")).unwrap_or_default();
         format!("{}{code} at the {}, target {}{rule}", self.fault.kind.name(), self.fault.side.name(), self.target)
-    }
-}
-
-/// What a sweep does with the parked jobs it meets.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Sweeping {
-    /// Back among the pending ones.
-    Release,
-    /// Away, with a note.
-    Drop(Timestamp),
-}
-
-/// Hears how many jobs a sweep moved.
-pub(super) type Swept = oneshot::Sender<Result<u64, Fault>>;
-
-/// A walk over groups of parked jobs, some at a time, so that no batch grows with a group.
-#[derive(Debug)]
-pub(super) struct Sweep {
-    groups: VecDeque<u32>,
-    prefix: Option<String>,
-    sweeping: Sweeping,
-    position: Vec<u8>,
-    moved: u64,
-    answer: Option<Swept>,
-}
-
-impl Sweep {
-    /// The release of a group, asked for before a restart or by a probe.
-    pub(super) fn resumed(group: u32) -> Self {
-        Self {
-            groups: VecDeque::from([group]),
-            prefix: None,
-            sweeping: Sweeping::Release,
-            position: Vec::new(),
-            moved: 0,
-            answer: None,
-        }
-    }
-
-    /// The release of whole groups.
-    pub(super) fn release_of(groups: Vec<u32>, answer: Swept) -> Self {
-        Self { groups: groups.into(), answer: Some(answer), ..Self::resumed(u32::MAX) }
-    }
-
-    /// Tells whoever waits for it.
-    pub(super) fn finish(&mut self, result: Result<(), Fault>) {
-        if let Some(answer) = self.answer.take() {
-            // Whoever asked may have gone; the work is done all the same.
-            drop(answer.send(result.map(|()| self.moved)));
-        }
     }
 }
 
@@ -268,7 +214,7 @@ impl Book<'_> {
         Ok(id)
     }
 
-    fn save_group(&mut self, id: u32) -> Result<(), Fault> {
+    pub(super) fn save_group(&mut self, id: u32) -> Result<(), Fault> {
         let Some(group) = self.state.groups.get(&id).cloned() else { return Ok(()) };
         self.put(Table::Group.key().group(id).end(), &group)
     }
@@ -487,99 +433,6 @@ impl Book<'_> {
             group => parked.waiting.last_kind = Some(group.map_or(FaultKind::Transient, |group| group.fault.kind)),
         }
         self.revive(parked.waiting)
-    }
-
-    /// Starts what an operator asked for; `answer` hears how many jobs it moved.
-    pub(super) fn start_sweep(&mut self, which: &Release, sweeping: Sweeping, answer: Swept) -> Result<(), Fault> {
-        let (mut groups, prefix) = match which {
-            Release::Group(id) => (VecDeque::from([id.0]), None),
-            Release::All => (self.state.groups.keys().copied().collect::<VecDeque<u32>>(), None),
-            Release::Prefix(prefix) => (self.state.groups.keys().copied().collect(), Some(prefix.clone())),
-            Release::Key(key) => {
-                let moved = self.sweep_key(key, sweeping)?;
-                let sweep = Sweep { moved, answer: Some(answer), ..Sweep::resumed(u32::MAX) };
-                self.state.sweeps.push_back(sweep);
-                return Ok(());
-            }
-        };
-        groups.retain(|id| self.state.groups.get(id).is_none_or(|group| !group.held));
-        if prefix.is_none() && sweeping == Sweeping::Release {
-            for id in &groups {
-                self.begin_release(*id)?;
-            }
-        }
-        self.state.sweeps.push_back(Sweep {
-            groups,
-            prefix,
-            sweeping,
-            position: Vec::new(),
-            moved: 0,
-            answer: Some(answer),
-        });
-        Ok(())
-    }
-
-    fn sweep_key(&mut self, key: &Key, sweeping: Sweeping) -> Result<u64, Fault> {
-        let mut moved = 0;
-        for (target, target_key) in self.view.places(key) {
-            for (id, parked) in self.view.parked_of(&target, &target_key, usize::MAX)? {
-                if parked.waiting.job.key == *key && !self.holds(id) {
-                    self.sweep_member(id, parked, sweeping)?;
-                    self.forget_if_empty(id)?;
-                    moved += 1;
-                }
-            }
-        }
-        Ok(moved)
-    }
-
-    fn sweep_member(&mut self, id: u32, parked: Parked, sweeping: Sweeping) -> Result<(), Fault> {
-        match sweeping {
-            Sweeping::Release => self.release_member(id, parked),
-            Sweeping::Drop(now) => {
-                let cause = self.state.groups.get(&id).map(GroupRecord::cause).unwrap_or_default();
-                self.remove_member(id, &parked)?;
-                self.state.tally.totals.dropped += 1;
-                let reason = format!("dropped by an operator while parked: {cause}");
-                self.note_reason(&parked.waiting.job, &reason, now)
-            }
-        }
-    }
-
-    /// Moves the next few jobs of a sweep; says whether there are more.
-    pub(super) fn advance_sweep(&mut self, sweep: &mut Sweep) -> Result<bool, Fault> {
-        let Some(id) = sweep.groups.front().copied() else { return Ok(false) };
-        let start = Table::Parked.key().group(id).end();
-        let end = Table::Parked.key().group(id.saturating_add(1)).end();
-        let entries = self.view.pages.scan(&sweep.position.clone().max(start), &end, CHUNK)?;
-        if entries.is_empty() {
-            if sweep.prefix.is_none() && sweep.sweeping == Sweeping::Release {
-                self.end_release(id)?;
-            }
-            sweep.groups.pop_front();
-            sweep.position = Vec::new();
-            return Ok(!sweep.groups.is_empty());
-        }
-        for (key, value) in entries {
-            let parked: Parked = self.view.decode(&value)?;
-            sweep.position = Slot::after(key);
-            let wanted = sweep.prefix.as_ref().is_none_or(|prefix| parked.waiting.job.key.as_str().starts_with(prefix));
-            if wanted {
-                self.sweep_member(id, parked, sweep.sweeping)?;
-                sweep.moved += 1;
-            }
-        }
-        self.forget_if_empty(id)?;
-        Ok(true)
-    }
-
-    /// A group that was released is empty now, unless a job came back into it meanwhile.
-    fn end_release(&mut self, id: u32) -> Result<(), Fault> {
-        if let Some(group) = self.state.groups.get_mut(&id) {
-            group.releasing = false;
-            self.save_group(id)?;
-        }
-        self.forget_if_empty(id)
     }
 }
 

@@ -4,6 +4,7 @@
 //! and units are those of native replication where native has the metric.
 
 use crate::model::object::RuleId;
+pub use crate::ports::Dimension;
 
 /// One metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -252,7 +253,7 @@ impl Metric {
         match self {
             Self::ReplicationLatency => {
                 "From the change at the source to its being visible at the target; over all rules, a change that has \
-                 waited longer than an interval counts with its age so far"
+                 waited for more than a minute counts with its age so far"
             }
             Self::BytesPendingReplication => "Bytes of changes that wait for the target",
             Self::OperationsPendingReplication => "Changes that wait for the target",
@@ -277,42 +278,31 @@ impl Metric {
     }
 }
 
-/// One dimension of a reading: names and values are ASCII (aws-semantics 7.3).
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Dimension {
-    /// Its name.
-    pub name: &'static str,
-    /// Its value, never blank.
-    pub value: String,
-}
-
-impl Dimension {
-    /// A dimension whose value is made ASCII: bytes that are not printable ASCII become `%XX`, and an empty value `-`.
-    #[must_use]
-    pub fn new(name: &'static str, value: &str) -> Self {
-        if value.trim().is_empty() {
-            return Self { name, value: "-".to_owned() };
-        }
-        let escape = |byte: u8| match byte {
-            b' '..=b'~' => char::from(byte).to_string(),
-            other => format!("%{other:02X}"),
-        };
-        Self { name, value: value.bytes().map(escape).collect() }
+/// A dimension whose value is made ASCII: bytes that are not printable ASCII become `%XX`, and a blank value `-`.
+#[must_use]
+pub fn dimension(name: &'static str, value: &str) -> Dimension {
+    if value.trim().is_empty() {
+        return Dimension { name, value: "-".to_owned() };
     }
+    let escape = |byte: u8| match byte {
+        b' '..=b'~' => char::from(byte).to_string(),
+        other => format!("%{other:02X}"),
+    };
+    Dimension { name, value: value.bytes().map(escape).collect() }
 }
 
 /// The dimension that every metric has: the source bucket.
 #[must_use]
 pub fn of_source(source_bucket: &str) -> Vec<Dimension> {
-    vec![Dimension::new("SourceBucket", source_bucket)]
+    vec![dimension("SourceBucket", source_bucket)]
 }
 
 /// The dimensions of one rule's series, as native has them.
 #[must_use]
 pub fn of_rule(source_bucket: &str, destination_bucket: &str, rule: &RuleId) -> Vec<Dimension> {
     let mut dimensions = of_source(source_bucket);
-    dimensions.push(Dimension::new("DestinationBucket", destination_bucket));
-    dimensions.push(Dimension::new("RuleId", rule.as_str()));
+    dimensions.push(dimension("DestinationBucket", destination_bucket));
+    dimensions.push(dimension("RuleId", rule.as_str()));
     dimensions
 }
 
@@ -320,6 +310,39 @@ pub fn of_rule(source_bucket: &str, destination_bucket: &str, rule: &RuleId) -> 
 #[must_use]
 pub fn of_side(source_bucket: &str, side: MetricSide) -> Vec<Dimension> {
     let mut dimensions = of_source(source_bucket);
-    dimensions.push(Dimension::new("Side", side.name()));
+    dimensions.push(dimension("Side", side.name()));
     dimensions
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The README has the catalogue's table, line for line.
+    #[test]
+    fn the_readme_has_every_metric() {
+        let readme = include_str!("../../README.md");
+        let line = |metric: Metric| {
+            let dimensions = match metric.scope() {
+                Scope::Rules => "bucket; and bucket, destination, rule",
+                Scope::Sides => "bucket, side",
+                Scope::Whole => "bucket",
+            };
+            let total = if metric.kind() == Kind::Counter { "_total" } else { "" };
+            let (unit, kind) = (metric.unit().name(), metric.kind().name());
+            let prometheus = format!("{}{total}", metric.prometheus_name());
+            format!("| `{}` | {unit} | {dimensions} | {kind} | `{prometheus}` | {} |", metric.name(), metric.help())
+        };
+        let table = readme.lines().skip_while(|line| !line.starts_with("| metric | unit ")).skip(2);
+        let found: Vec<&str> = table.take_while(|line| line.starts_with('|')).collect();
+        assert_eq!(found, Metric::ALL.map(line));
+    }
+
+    /// CloudWatch refuses the whole call for one blank value or one that is not ASCII (aws-semantics 7.3).
+    #[test]
+    fn dimensions_are_ascii_and_never_blank() {
+        for (value, expected) in [("a b", "a b"), ("", "-"), ("  ", "-"), ("gökü\n", "g%C3%B6k%C3%BC%0A")] {
+            assert_eq!(dimension("RuleId", value).value, expected);
+        }
+    }
 }

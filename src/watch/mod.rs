@@ -5,4 +5,6 @@
 
 pub mod alarms;
 pub mod catalogue;
+pub mod figures;
+pub mod prometheus;
 pub mod pulse;

@@ -6,7 +6,7 @@ use super::{
     Alarm, AlarmId, Comparison, Composite, Definitions, MissingData, Place, Rule, Series, Settings, Signal, Statistic,
     Tier,
 };
-use crate::watch::catalogue::{Dimension, Kind, Metric, MetricSide, of_side, of_source};
+use crate::watch::catalogue::{Kind, Metric, MetricSide, dimension, of_side, of_source};
 
 /// S3 reports its storage metrics once a day; a shorter period never has enough data (aws-semantics 8.3).
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
@@ -183,7 +183,7 @@ fn storage(settings: &Settings) -> Vec<Alarm> {
     let series = |metric, storage_type| Series {
         namespace: "AWS/S3".to_owned(),
         metric,
-        dimensions: vec![Dimension::new("BucketName", bucket), Dimension::new("StorageType", storage_type)],
+        dimensions: vec![dimension("BucketName", bucket), dimension("StorageType", storage_type)],
         statistic: Statistic::Average,
     };
     let alarm = |id: AlarmId, description, signal| Alarm {

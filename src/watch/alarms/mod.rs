@@ -11,16 +11,23 @@
 //! - the two on S3's own daily figures: missing. A day without a figure says nothing about the bucket.
 
 mod definitions;
+pub mod evaluate;
+pub mod message;
+pub mod record;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
 pub use definitions::definitions;
 
+pub use crate::ports::Tier;
+
 use super::catalogue::Dimension;
+use crate::model::object::Timestamp;
 
 /// What the definitions depend on.
 #[derive(Clone, Debug, PartialEq)]
@@ -159,32 +166,6 @@ impl AlarmId {
     #[must_use]
     pub fn full_name(self, prefix: &str) -> String {
         format!("{prefix}-{}", self.name())
-    }
-}
-
-/// Who hears of an alarm.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Tier {
-    /// Who looks after it by day.
-    Standard,
-    /// Who is on call.
-    Critical,
-    /// Who answers for it.
-    Management,
-}
-
-impl Tier {
-    /// All, the mildest first.
-    pub const ALL: [Self; 3] = [Self::Standard, Self::Critical, Self::Management];
-
-    /// The name in config, topics and messages.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Standard => "standard",
-            Self::Critical => "critical",
-            Self::Management => "management",
-        }
     }
 }
 
@@ -414,4 +395,59 @@ pub struct Definitions {
     pub alarms: Vec<Alarm>,
     /// On alarms; each names only alarms that come before it.
     pub composites: Vec<Composite>,
+}
+
+/// What an alarm says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// Within the threshold.
+    Ok,
+    /// Beyond it.
+    Alarm,
+    /// Not known.
+    InsufficientData,
+}
+
+impl State {
+    /// CloudWatch's word.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Ok => "OK",
+            Self::Alarm => "ALARM",
+            Self::InsufficientData => "INSUFFICIENT_DATA",
+        }
+    }
+
+    /// Reads CloudWatch's word.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        [Self::Ok, Self::Alarm, Self::InsufficientData].into_iter().find(|state| state.name() == name)
+    }
+}
+
+/// Where one alarm is and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// What it says.
+    pub state: State,
+    /// Since when.
+    pub since: Timestamp,
+    /// Why: one sentence.
+    pub reason: String,
+}
+
+/// The alarms that this worker evaluates, and what became of the messages about them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AlarmsView {
+    /// Each alarm, by its full name, in the order of the definitions.
+    pub standings: Vec<(String, Standing)>,
+    /// Messages delivered since start.
+    pub delivered: u64,
+    /// Messages that wait to be delivered.
+    pub waiting: u64,
+    /// Messages given up since start, because too many waited.
+    pub lost: u64,
+    /// The last failed delivery, if none has succeeded on that way since, by the way's name.
+    pub faults: BTreeMap<&'static str, String>,
 }

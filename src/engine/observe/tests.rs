@@ -1,0 +1,307 @@
+use std::collections::VecDeque;
+use std::num::NonZeroU32;
+
+use super::*;
+use crate::model::job::{ChangeKind, Job, Origin};
+use crate::model::object::{Key, RuleId, TargetId, VersionId};
+use crate::ports::Tier;
+use crate::watch::alarms::State;
+use crate::watch::figures::Intake;
+
+/// Starts at a fixed time and goes with tokio's.
+#[derive(Clone, Debug)]
+struct FakeClock(tokio::time::Instant);
+
+impl Clock for FakeClock {
+    fn now(&self) -> Timestamp {
+        Timestamp(1_795_262_400_000).plus(self.0.elapsed())
+    }
+}
+
+/// Answers as scripted, then always takes; keeps what it took.
+#[derive(Debug, Default)]
+struct Sink {
+    script: Mutex<VecDeque<Answer>>,
+    taken: Mutex<Vec<(Timestamp, Vec<Datum>)>>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Answer {
+    Refuse,
+    Hang,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Shared(Arc<Sink>);
+
+impl MetricSink for Shared {
+    async fn send(&self, at: Timestamp, data: &[Datum]) -> Result<(), Fault> {
+        let answer = self.0.script.lock().unwrap().pop_front();
+        match answer {
+            Some(Answer::Hang) => std::future::pending().await,
+            Some(Answer::Refuse) => Err(Fault::new(FaultKind::Transient, Side::Monitoring, "send metrics", "down")),
+            None => {
+                self.0.taken.lock().unwrap().push((at, data.to_vec()));
+                Ok(())
+            }
+        }
+    }
+}
+
+/// A way that fails so often, then delivers.
+#[derive(Clone, Debug, Default)]
+struct Post(Arc<Mutex<(u32, Vec<Alert>)>>);
+
+impl Post {
+    fn failing(times: u32) -> Self {
+        Self(Arc::new(Mutex::new((times, Vec::new()))))
+    }
+
+    fn heard(&self) -> Vec<String> {
+        self.0.lock().unwrap().1.iter().map(|alert| format!("{} {}", alert.tier.name(), alert.subject)).collect()
+    }
+}
+
+impl AlertSink for Post {
+    fn name(&self) -> &'static str {
+        "post"
+    }
+
+    fn reaches(&self, tier: Tier) -> bool {
+        tier != Tier::Management
+    }
+
+    async fn deliver(&self, alert: &Alert) -> Result<(), Fault> {
+        let mut state = self.0.lock().unwrap();
+        if state.0 > 0 {
+            state.0 -= 1;
+            return Err(Fault::new(FaultKind::Transient, Side::Monitoring, "deliver", "nobody there"));
+        }
+        state.1.push(alert.clone());
+        Ok(())
+    }
+}
+
+type Watch = Observer<FakeClock, Shared, Post>;
+
+struct World {
+    _directory: tempfile::TempDir,
+    ledger: Ledger,
+    pulse: Arc<Pulse>,
+}
+
+impl World {
+    fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let ledger = Ledger::open(directory.path()).unwrap();
+        Self { ledger, pulse: Arc::default(), _directory: directory }
+    }
+
+    fn watch(&self) -> Watch {
+        let settings = Settings {
+            source_bucket: "acme-primary".to_owned(),
+            rules: vec![(RuleId::new("a"), "acme-dr".to_owned())],
+            queue: Intake::Scans,
+            interval: Duration::from_secs(60),
+        };
+        let clock = FakeClock(tokio::time::Instant::now());
+        Observer::new(self.ledger.clone(), Arc::clone(&self.pulse), clock, settings)
+    }
+
+    fn replicate(&self, count: u64) {
+        let job = Job {
+            target: TargetId::new("dr"),
+            rule: RuleId::new("a"),
+            key: Key::new("k"),
+            target_key: Key::new("k"),
+            kind: ChangeKind::Write,
+            version: VersionId::new("v"),
+            sequencer: None,
+            etag: None,
+            size: None,
+            changed: Timestamp(0),
+            origin: Origin::Event,
+        };
+        for _ in 0..count {
+            self.pulse.replicated(&job, Duration::from_secs(2), 1);
+        }
+    }
+}
+
+fn alarms() -> Alarms {
+    let long = Duration::from_secs(3600);
+    Alarms {
+        settings: alarms::Settings {
+            prefix: "repl".to_owned(),
+            namespace: "Repl".to_owned(),
+            source_bucket: "acme-primary".to_owned(),
+            period: Duration::from_secs(60),
+            thresholds: alarms::Thresholds {
+                replication_failure: 0,
+                replication_latency_warning: long,
+                replication_latency_critical: Duration::from_secs(1),
+                latency_exceeds_sla: long,
+                pending_operations: 100,
+                bytes_pending: 100,
+                target_errors_4xx: 10,
+                source_errors_4xx: 10,
+                source_errors_5xx: 5,
+                kms_target_failures: 5,
+                kms_source_throttles: 0,
+                source_object_count: 0,
+                source_size_growth: 1,
+                // Paused time runs ahead while the ledger's thread works: minutes are left out, and that is no silence here.
+                worker_silent: NonZeroU32::new(1000).unwrap(),
+            },
+        },
+        reminder: None,
+        region: "eu-west-2".to_owned(),
+    }
+}
+
+/// Runs a watch until the condition holds, then stops it.
+async fn until(watch: &Watch, mut holds: impl FnMut() -> bool) {
+    let (stop, stopping) = oneshot::channel();
+    let waiting = async {
+        while !holds() {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        stop.send(()).unwrap();
+    };
+    let (ended, ()) = tokio::join!(watch.run(stopping), waiting);
+    ended.unwrap();
+}
+
+fn latencies(sink: &Shared) -> u64 {
+    let taken = sink.0.taken.lock().unwrap();
+    let whole = |datum: &&Datum| datum.name == "ReplicationLatency" && datum.dimensions.len() == 1;
+    let data = taken.iter().flat_map(|(_, data)| data).filter(whole);
+    data.flat_map(|datum| &datum.values).map(|(_, count)| count).sum()
+}
+
+/// CloudWatch down for a while: every count arrives, once; the status says how many intervals were missed and why.
+#[tokio::test(start_paused = true)]
+async fn what_was_not_taken_goes_with_the_next_interval() {
+    let (world, sink) = (World::new(), Shared::default());
+    sink.0.script.lock().unwrap().extend([Answer::Refuse; 3]);
+    let watch = world.watch().sending(sink.clone());
+    let missed = || world.pulse.snapshot().metrics.map_or(0, |view| view.missed);
+    let mut told = String::new();
+    until(&watch, || {
+        let view = world.pulse.snapshot().metrics.unwrap_or_default();
+        if missed() > 0 && view.last_sent.is_none() {
+            told = view.fault.unwrap_or_default();
+        }
+        if missed() > 0 && latencies(&sink) == 0 && sink.0.taken.lock().unwrap().is_empty() {
+            world.replicate(1);
+        }
+        !sink.0.taken.lock().unwrap().is_empty()
+    })
+    .await;
+    let replicated = world.pulse.snapshot().latency.count();
+    assert!(replicated > 1, "nothing was replicated meanwhile");
+    assert_eq!(latencies(&sink), replicated);
+    assert_eq!(missed(), 3);
+    assert!(told.contains("down"), "{told}");
+    assert_eq!(world.pulse.snapshot().metrics.unwrap().fault, None);
+}
+
+/// Each interval's data lie in it, however late the timer was; the last one is sent when the worker stops.
+#[tokio::test(start_paused = true)]
+async fn intervals_end_with_the_clocks_and_the_last_is_sent() {
+    let (world, sink) = (World::new(), Shared::default());
+    let watch = world.watch().sending(sink.clone());
+    let intervals = || sink.0.taken.lock().unwrap().len();
+    until(&watch, || {
+        if intervals() == 3 {
+            world.replicate(7);
+        }
+        intervals() == 3
+    })
+    .await;
+    let taken = sink.0.taken.lock().unwrap().clone();
+    assert_eq!(taken.len(), 4, "three intervals and the last");
+    let minutes: Vec<u64> = taken.iter().map(|(at, _)| at.0 / 60_000).collect();
+    assert!(minutes.windows(2).all(|pair| pair[0] < pair[1]), "{minutes:?}");
+    assert!(taken.iter().take(3).all(|(at, _)| at.0 % 60_000 == 59_999));
+    assert_eq!(latencies(&sink), 7);
+}
+
+/// CloudWatch that never answers neither holds up the end nor grows.
+#[tokio::test(start_paused = true)]
+async fn a_sink_that_hangs_is_left_behind() {
+    let (world, sink) = (World::new(), Shared::default());
+    sink.0.script.lock().unwrap().extend([Answer::Hang; 2]);
+    let watch = world.watch().sending(sink.clone());
+    until(&watch, || sink.0.script.lock().unwrap().len() < 2).await;
+    assert!(sink.0.taken.lock().unwrap().is_empty());
+}
+
+/// From figures to people: in alarm and over again, each tier once, although the way fails at first; nobody hears of a
+/// tier to which no way leads.
+#[tokio::test(start_paused = true)]
+async fn alarms_are_delivered_though_the_way_fails_at_first() {
+    let (world, post) = (World::new(), Post::failing(2));
+    let watch = world.watch().evaluating(alarms(), vec![post.clone()]);
+    let state = || {
+        let standings = world.pulse.snapshot().alarms.unwrap_or_default().standings;
+        standings.into_iter().find(|(name, _)| name == "repl-SystemHealth").map(|(_, standing)| standing.state)
+    };
+    let mut raised = false;
+    until(&watch, || {
+        if state() == Some(State::Ok) && !raised {
+            world.replicate(1);
+        }
+        raised |= state() == Some(State::Alarm);
+        post.heard().len() >= 4
+    })
+    .await;
+    assert_eq!(
+        post.heard(),
+        [
+            "standard ALARM: repl-ReplicationLatencyCritical (acme-primary)",
+            "critical ALARM: repl-SystemHealth (acme-primary)",
+            "standard OK: repl-ReplicationLatencyCritical (acme-primary)",
+            "critical OK: repl-SystemHealth (acme-primary)",
+        ]
+    );
+    let view = world.pulse.snapshot().alarms.unwrap();
+    assert_eq!((view.delivered, view.waiting, view.lost), (4, 0, 0));
+    assert!(view.faults.is_empty());
+}
+
+/// What could not be delivered is told in the status, and delivered after a restart; the alarm itself is not told again.
+#[tokio::test(start_paused = true)]
+async fn letters_and_states_outlive_a_restart() {
+    let (world, lost) = (World::new(), Post::failing(u32::MAX));
+    let watch = world.watch().evaluating(alarms(), vec![lost.clone()]);
+    world.replicate(1);
+    until(&watch, || {
+        world.replicate(1);
+        world.pulse.snapshot().alarms.is_some_and(|view| view.waiting >= 2 && !view.faults.is_empty())
+    })
+    .await;
+    assert_eq!(lost.heard(), [""; 0]);
+    let post = Post::default();
+    let later = World { pulse: Arc::default(), ledger: world.ledger.clone(), _directory: tempfile::tempdir().unwrap() };
+    let watch = later.watch().evaluating(alarms(), vec![post.clone()]);
+    until(&watch, || {
+        later.replicate(1);
+        post.heard().len() >= 2 && later.pulse.snapshot().alarms.is_some_and(|view| view.waiting == 0)
+    })
+    .await;
+    let heard = post.heard();
+    assert!(heard[0].starts_with("standard ALARM: repl-ReplicationLatencyCritical"), "{heard:?}");
+    assert!(heard[1].starts_with("critical ALARM: repl-SystemHealth"), "{heard:?}");
+    assert_eq!(heard.len(), 2, "{heard:?}");
+}
+
+/// A record of a version that is not known is refused before anything runs.
+#[tokio::test]
+async fn an_unknown_record_is_refused() {
+    let world = World::new();
+    assert_eq!(world.watch().check(), Ok(()));
+    world.ledger.set_cursor(RECORD, Some(b"{\"version\":9}".to_vec())).await.unwrap();
+    let refused = world.watch().check().unwrap_err();
+    assert!(refused.kind == FaultKind::Ledger && refused.detail.contains("version 9"), "{refused}");
+}

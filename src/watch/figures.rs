@@ -1,0 +1,269 @@
+//! All figures of the catalogue at one moment, and what a sink is sent of them.
+//!
+//! Counters are kept as totals; an interval is the difference of two moments. So an interval that could not be sent
+//! costs no memory: what it counted is in the next difference (P10).
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::catalogue::{Kind, Metric, MetricSide, of_rule, of_side, of_source};
+use super::pulse::{Histogram, QueueView, SideErrors, Snapshot};
+use crate::ledger::{Count, Ledger};
+use crate::model::fault::Fault;
+use crate::model::object::{RuleId, Timestamp};
+use crate::ports::{Datum, Dimension};
+
+/// How old the last clear look at the queue may be to count as now: three long polls (aws-semantics 7.2). What has waited
+/// no longer is not late yet.
+pub const FRESH: Duration = Duration::from_secs(60);
+/// Values in one datum at most (aws-semantics 7.3).
+const VALUES: usize = 150;
+
+/// What the series are about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// The source bucket.
+    pub source_bucket: String,
+    /// The enabled rules with the bucket of each one's target.
+    pub rules: Vec<(RuleId, String)>,
+    /// Whether changes come through a queue.
+    pub queue: Intake,
+    /// How often metrics are taken.
+    pub interval: Duration,
+}
+
+/// Where changes come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Intake {
+    /// A queue, which may hold what is not known here.
+    Queue,
+    /// Scans alone.
+    Scans,
+}
+
+/// The figures of one rule.
+#[derive(Clone, Debug, Default)]
+pub struct RuleFigures {
+    /// Latencies since start.
+    pub latency: Histogram,
+    /// What waits.
+    pub pending: Count,
+    /// What is parked.
+    pub failed: u64,
+}
+
+/// The age of the oldest change that is not at its target yet, and how sure that is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OldestPending {
+    /// The age; zero where nothing is missing.
+    pub age: Duration,
+    /// Why it may be less, or be about changes that nobody has seen; `None` where it is known exactly.
+    pub doubt: Option<String>,
+}
+
+/// All figures at one moment.
+#[derive(Clone, Debug)]
+pub struct Figures {
+    /// Latencies over all rules since start.
+    pub latency: Histogram,
+    /// How long the oldest live change has waited so far; `None` where none waits.
+    pub waiting: Option<Duration>,
+    /// What waits, over all rules.
+    pub pending: Count,
+    /// What is parked, over all rules.
+    pub failed: u64,
+    /// What was brought over since the ledger was made.
+    pub replicated: Count,
+    /// Rule by rule.
+    pub rules: BTreeMap<RuleId, RuleFigures>,
+    /// Errors by side since start.
+    pub errors: BTreeMap<MetricSide, SideErrors>,
+    /// The RPO clock.
+    pub oldest: OldestPending,
+    /// Messages in the quarantine.
+    pub quarantined: u64,
+    /// Deletes that the brake holds.
+    pub brake_held: u64,
+    /// Intervals lived through since start.
+    pub heartbeats: u64,
+}
+
+impl Figures {
+    /// Takes all figures. Reads the ledger's disk.
+    ///
+    /// # Errors
+    /// `Ledger` when the ledger cannot be read.
+    pub fn take(ledger: &Ledger, snapshot: &Snapshot, settings: &Settings, now: Timestamp) -> Result<Self, Fault> {
+        let totals = ledger.totals();
+        let parked = ledger.groups()?.iter().map(|group| group.oldest).min();
+        let missing = ledger.oldest_pending()?.into_iter().chain(parked).min();
+        let unseen = unseen(&snapshot.queue, settings.queue, now);
+        let live = ledger.oldest_live()?.map(|oldest| now.since(oldest));
+        let of_rule = |rule: &RuleId| {
+            let counts = totals.by_rule.get(rule).copied().unwrap_or_default();
+            let latency = snapshot.latency_by_rule.get(rule).cloned().unwrap_or_default();
+            RuleFigures { latency, pending: counts.pending, failed: counts.parked.operations }
+        };
+        Ok(Self {
+            latency: snapshot.latency.clone(),
+            waiting: live.max(unseen.as_ref().map(|(unseen, _)| *unseen)),
+            pending: totals.pending,
+            failed: totals.parked.operations,
+            replicated: totals.replicated,
+            rules: settings.rules.iter().map(|(rule, _)| (rule.clone(), of_rule(rule))).collect(),
+            errors: snapshot.errors.clone(),
+            oldest: oldest(missing.map(|missing| now.since(missing)), unseen),
+            quarantined: totals.quarantined,
+            brake_held: totals.held.operations,
+            heartbeats: snapshot.heartbeats,
+        })
+    }
+
+    /// What one interval came to, this moment being its end and `before` its start: zeros are said, what is not known
+    /// is left out, and every value is finite.
+    #[must_use]
+    pub fn since(&self, before: &Self, settings: &Settings) -> Vec<Datum> {
+        let mut data = Vec::new();
+        for metric in Metric::ALL {
+            self.whole(metric, before, settings, &mut data);
+            self.by_rule(metric, before, settings, &mut data);
+            self.by_side(metric, before, settings, &mut data);
+        }
+        data
+    }
+
+    /// The series with the source bucket alone.
+    fn whole(&self, metric: Metric, before: &Self, settings: &Settings, data: &mut Vec<Datum>) {
+        let more = |now: u64, earlier: u64| Some(vec![(count(now.saturating_sub(earlier)), 1)]);
+        let level = |now: u64| Some(vec![(count(now), 1)]);
+        let values = match metric {
+            Metric::ReplicationLatency => {
+                let mut values = self.latency.since(&before.latency);
+                // What is stuck has no latency yet: without this an alarm would see nothing of it until it is over.
+                values.extend(self.waiting.filter(|wait| *wait > FRESH).map(|wait| (wait.as_secs_f64(), 1)));
+                Some(values)
+            }
+            Metric::BytesPendingReplication => level(self.pending.bytes),
+            Metric::OperationsPendingReplication => level(self.pending.operations),
+            Metric::OperationsFailedReplication => level(self.failed),
+            Metric::OldestPendingAge => Some(vec![(self.oldest.age.as_secs_f64(), 1)]),
+            Metric::OperationsReplicated => more(self.replicated.operations, before.replicated.operations),
+            Metric::BytesReplicated => more(self.replicated.bytes, before.replicated.bytes),
+            Metric::Quarantined => level(self.quarantined),
+            Metric::BrakeHeld => level(self.brake_held),
+            Metric::Heartbeat => more(self.heartbeats, before.heartbeats),
+            Metric::S3Errors4xx
+            | Metric::S3Errors5xx
+            | Metric::SlowDowns
+            | Metric::KmsFailures
+            | Metric::KmsThrottles => None,
+        };
+        push(data, metric, of_source(&settings.source_bucket), values.unwrap_or_default());
+    }
+
+    fn by_rule(&self, metric: Metric, before: &Self, settings: &Settings, data: &mut Vec<Datum>) {
+        for (rule, destination) in &settings.rules {
+            let Some(now) = self.rules.get(rule) else { continue };
+            let values = match metric {
+                Metric::ReplicationLatency => match before.rules.get(rule) {
+                    Some(before) => now.latency.since(&before.latency),
+                    None => now.latency.since(&Histogram::default()),
+                },
+                Metric::BytesPendingReplication => vec![(count(now.pending.bytes), 1)],
+                Metric::OperationsPendingReplication => vec![(count(now.pending.operations), 1)],
+                Metric::OperationsFailedReplication => vec![(count(now.failed), 1)],
+                Metric::OldestPendingAge
+                | Metric::OperationsReplicated
+                | Metric::BytesReplicated
+                | Metric::S3Errors4xx
+                | Metric::S3Errors5xx
+                | Metric::SlowDowns
+                | Metric::KmsFailures
+                | Metric::KmsThrottles
+                | Metric::Quarantined
+                | Metric::BrakeHeld
+                | Metric::Heartbeat => return,
+            };
+            push(data, metric, of_rule(&settings.source_bucket, destination, rule), values);
+        }
+    }
+
+    fn by_side(&self, metric: Metric, before: &Self, settings: &Settings, data: &mut Vec<Datum>) {
+        for side in MetricSide::ALL {
+            let (Some(now), Some(earlier)) = (self.errors_of(metric, side), before.errors_of(metric, side)) else {
+                return;
+            };
+            let values = vec![(count(now.saturating_sub(earlier)), 1)];
+            push(data, metric, of_side(&settings.source_bucket, side), values);
+        }
+    }
+
+    /// Errors of one kind on one side since start; `None` for what is not told by side.
+    #[must_use]
+    pub fn errors_of(&self, metric: Metric, side: MetricSide) -> Option<u64> {
+        let errors = self.errors.get(&side).copied().unwrap_or_default();
+        match metric {
+            Metric::S3Errors4xx => Some(errors.refused),
+            Metric::S3Errors5xx => Some(errors.failed),
+            Metric::SlowDowns => Some(errors.slow_downs),
+            Metric::KmsFailures => Some(errors.kms_failures),
+            Metric::KmsThrottles => Some(errors.kms_throttles),
+            Metric::ReplicationLatency
+            | Metric::BytesPendingReplication
+            | Metric::OperationsPendingReplication
+            | Metric::OperationsFailedReplication
+            | Metric::OldestPendingAge
+            | Metric::OperationsReplicated
+            | Metric::BytesReplicated
+            | Metric::Quarantined
+            | Metric::BrakeHeld
+            | Metric::Heartbeat => None,
+        }
+    }
+}
+
+/// For how long the queue may hold a change that nobody has seen, and why; `None` where it was seen through just now.
+fn unseen(queue: &QueueView, intake: Intake, now: Timestamp) -> Option<(Duration, String)> {
+    if intake == Intake::Scans {
+        return None;
+    }
+    let clear = queue.clear.unwrap_or_default();
+    let age = now.since(clear);
+    let since = clear.rfc3339();
+    match &queue.fault {
+        Some(fault) => Some((age, format!("the queue cannot be read ({fault}); it was last seen through at {since}"))),
+        // A time in the future means that the clock was set back: then nothing is known to be fresh.
+        None if clear > now => Some((age, "the clock was set back".to_owned())),
+        None if age > FRESH => Some((age, format!("the queue was last seen through at {since}"))),
+        None => None,
+    }
+}
+
+fn oldest(missing: Option<Duration>, unseen: Option<(Duration, String)>) -> OldestPending {
+    let age = missing.unwrap_or_default();
+    match unseen {
+        Some((unseen, doubt)) => OldestPending { age: age.max(unseen), doubt: Some(doubt) },
+        None => OldestPending { age, doubt: None },
+    }
+}
+
+/// Adds a series, in as many data as its values need; nothing where there are none.
+fn push(data: &mut Vec<Datum>, metric: Metric, dimensions: Vec<Dimension>, values: Vec<(f64, u64)>) {
+    // One value that is no number would have CloudWatch refuse the whole call (aws-semantics 7.3).
+    let sound: Vec<(f64, u64)> = values.into_iter().filter(|(value, count)| value.is_finite() && *count > 0).collect();
+    data.extend(sound.chunks(VALUES).map(|values| Datum {
+        name: metric.name(),
+        unit: metric.unit().name(),
+        dimensions: dimensions.clone(),
+        values: values.to_vec(),
+    }));
+    debug_assert!(metric.kind() == Kind::Distribution || sound.len() <= 1, "a counter and a gauge have one value");
+}
+
+#[allow(clippy::cast_precision_loss, reason = "beyond 2^53 CloudWatch tells no two values apart either")]
+fn count(value: u64) -> f64 {
+    value as f64
+}
+
+#[cfg(test)]
+mod tests;

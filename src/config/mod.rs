@@ -20,8 +20,8 @@ mod tests;
 pub use errors::{Errors, Problem};
 pub use settings::{
     Ack, Brake, Canary, Concurrency, Config, Connection, Escalation, IntelligentTiering, Ledger, Lifecycle,
-    LifecycleRule, LifecycleSide, Monitoring, Queue, Receipts, Secret, Share, Sla, Smtp, Source, Target, Thresholds,
-    Tier, Transfer, TransferMode, Transition, Web, Webhook,
+    LifecycleRule, LifecycleSide, Monitoring, Queue, Receipts, Secret, Share, Sla, Smtp, Source, Target, Tier,
+    Transfer, TransferMode, Transition, Web, Webhook,
 };
 
 /// Reads the text of a config file; `file` is its name, as errors shall show it.

@@ -14,10 +14,11 @@ use super::kinds::{
 };
 use super::settings::{
     Ack, Brake, Canary, Concurrency, Config, Connection, Escalation, Ledger, Lifecycle, LifecycleSide, Monitoring,
-    Queue, Receipts, Secret, Share, Sla, Smtp, Source, Target, Thresholds, Tier, Transfer, TransferMode, Web, Webhook,
+    Queue, Receipts, Secret, Share, Sla, Smtp, Source, Target, Tier, Transfer, TransferMode, Web, Webhook,
 };
 use crate::model::object::{RuleId, TargetId};
 use crate::plan::route::{History, Rule};
+use crate::watch::alarms::Thresholds;
 
 mod lifecycle;
 

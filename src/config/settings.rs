@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use crate::model::object::TargetId;
 use crate::plan::route::Rule;
+use crate::watch::alarms::Thresholds;
 
 /// All of a config file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -333,39 +334,6 @@ pub struct Smtp {
     pub from: String,
     /// User and password, where it asks for them.
     pub login: Option<(String, Secret)>,
-}
-
-/// When each alarm fires (DESIGN 5.2). Counts and sizes are per evaluation period.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Thresholds {
-    /// Failed operations, more than.
-    pub replication_failure: u64,
-    /// Latency, longer than.
-    pub replication_latency_warning: Duration,
-    /// Latency, longer than.
-    pub replication_latency_critical: Duration,
-    /// Latency, longer than; by default `sla.threshold`.
-    pub latency_exceeds_sla: Duration,
-    /// Pending operations, more than.
-    pub pending_operations: u64,
-    /// Pending bytes, more than.
-    pub bytes_pending: u64,
-    /// Errors, more than.
-    pub target_errors_4xx: u64,
-    /// Errors, more than.
-    pub source_errors_4xx: u64,
-    /// Errors, more than.
-    pub source_errors_5xx: u64,
-    /// Failed KMS calls for the target, more than.
-    pub kms_target_failures: u64,
-    /// Throttled KMS calls for the source, more than.
-    pub kms_source_throttles: u64,
-    /// Objects in the source, at most.
-    pub source_object_count: u64,
-    /// Bytes that the source grows in a day, more than.
-    pub source_size_growth: u64,
-    /// Evaluation periods without a heartbeat; at least one.
-    pub worker_silent: NonZeroU32,
 }
 
 /// Lifecycle of both buckets (DESIGN 5.3).

@@ -308,6 +308,7 @@ class Deployment:
         region = REGIONS[stack]
         settings = {"endpoint_url": endpoint, "aws_access_key_id": "test", "aws_secret_access_key": "test"}
         self.cloudformation = boto3.client("cloudformation", region, **settings)
+        self.ec2 = boto3.client("ec2", region, **settings)
         self.s3 = boto3.client("s3", "us-east-1", **settings)
         self.endpoint, self.stack = endpoint, stack
         self.bucket = "templates"
@@ -353,7 +354,18 @@ class Deployment:
             "outputs": outputs,
             "left_out": self.left_out,
             "resources": list(self.resources(name)),
+            "user_data": self.user_data(),
         }
+
+    def user_data(self) -> str | None:
+        """The script of the newest launch template, decoded; None where the stack makes no instance."""
+        import base64
+
+        for template in self.ec2.describe_launch_templates()["LaunchTemplates"]:
+            which = {"LaunchTemplateId": template["LaunchTemplateId"], "Versions": ["$Latest"]}
+            [version] = self.ec2.describe_launch_template_versions(**which)["LaunchTemplateVersions"]
+            return base64.b64decode(version["LaunchTemplateData"]["UserData"]).decode()
+        return None
 
     def ended(self, name: str) -> dict:
         import time

@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! main ─▶ cli ─▶ config                          floor 7–5   people, files, signals
-//! engine                                         floor 4      the moving parts
+//! engine              desired                    floor 4      the moving parts │ what AWS is to be like
 //! audit   watch   aws                            floor 3      comparison, receipts │ what is measured │ adapters
 //! ledger  plan  ports                            floor 2      durable truth │ pure decisions │ what we ask of the world
 //! model                                          floor 1      words and laws of the domain
@@ -41,6 +41,7 @@ pub mod audit;
 pub mod aws;
 pub mod cli;
 pub mod config;
+pub mod desired;
 pub mod engine;
 pub mod ledger;
 pub mod model;

@@ -4,6 +4,8 @@
 //! of either. Every method returns a [`Fault`] whose kind says what to do. Every future is `Send`; dropping one leaves
 //! the outcome unknown: a read changed nothing, a write may or may not have happened and must be looked at.
 
+pub mod setup;
+
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;

@@ -11,6 +11,7 @@ mod fault;
 pub mod kms;
 pub mod notification;
 pub mod s3;
+pub mod setup;
 pub mod sqs;
 
 use std::time::Duration;

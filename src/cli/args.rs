@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{ArgAction, Parser, Subcommand};
+use clap::{ArgAction, Parser, Subcommand, ValueEnum};
 
 use crate::config::units;
 
@@ -56,6 +56,11 @@ pub(super) enum Command {
         after_help = "Examples:\n  repl verify                                by listings, stamps and checksums: no request per object where listings tell\n  repl verify --deep --sample 1%             reads the bytes of one key in a hundred, the same ones for the same --seed\n  repl verify --versions --report audit.jsonl   whole histories; evidence for every difference as JSON lines\n  repl verify --receipts receipts/           is the chain of these downloaded receipts whole: 0 yes, 1 no\n\nNeeds no ledger, and works beside a running worker. \"kept\" counts what is gone at the source and rightly stays at\nthe target. Exit: 0 nothing missing, different or extra (what cannot be proven is counted and printed), 1 something\nis, 3 part of it could not be compared."
     )]
     Verify(Verify),
+    /// Brings queue, notifications, lifecycle, alarms and dashboards to AWS: shows the difference, then makes it
+    #[command(
+        after_help = "Examples:\n  repl apply --dry-run                      what would change, and nothing else\n  repl apply                                all of it; a second time there is nothing to do\n  repl apply escalation                     topics, alarms, forwarding\n  repl apply --destroy                      removes what apply made, after asking; queues stay unless --queue\n\nWhat it did not write stays as it is. What cannot be done is told, and the rest goes on.\nExit: 0 all is as wanted (or would be), 1 something failed."
+    )]
+    Apply(Apply),
     /// Tells what is going on: from the running worker, or from its ledger
     #[command(after_help = "Examples:\n  repl status\n  repl status --json | jq .pending.oldest_age_seconds")]
     Status(Status),
@@ -132,6 +137,42 @@ pub(super) struct Verify {
     /// One JSON object on stdout
     #[arg(long)]
     pub(super) json: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Apply {
+    /// Which part
+    #[arg(value_enum, default_value_t = Part::All)]
+    pub(super) part: Part,
+    /// Shows what would change, and changes nothing
+    #[arg(long)]
+    pub(super) dry_run: bool,
+    /// Removes what apply made, and only that
+    #[arg(long)]
+    pub(super) destroy: bool,
+    /// With --destroy: also the queues that apply made, if they are empty
+    #[arg(long, requires = "destroy")]
+    pub(super) queue: bool,
+    /// With --destroy: does not ask
+    #[arg(long, requires = "destroy")]
+    pub(super) yes: bool,
+    /// One JSON object on stdout
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum Part {
+    /// Queue, dead-letter queue and the bucket's event notifications
+    Notifications,
+    /// Lifecycle rules and Intelligent-Tiering of both buckets
+    Lifecycle,
+    /// Topics, alarms and their forwarding to the source's region
+    Escalation,
+    /// Dashboards and the request metrics that they show
+    Dashboards,
+    /// All of these
+    All,
 }
 
 #[derive(Debug, clap::Args)]

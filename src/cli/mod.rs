@@ -3,6 +3,7 @@
 //! *Secret kept:* how a command line becomes settings, and an outcome an exit code. *May touch:* files, terminal,
 //! signals, environment. *Must not know:* how anything is done.
 
+mod apply;
 mod args;
 mod receipts;
 mod run;
@@ -111,6 +112,7 @@ async fn carry_out(args: &Args) -> Result<Exit, Failure> {
         Command::Run(run) => run::run(&config, run).await,
         Command::Sync(sync) => sync::sync(&config, sync).await,
         Command::Verify(verify) => verify::verify(&config, verify).await,
+        Command::Apply(apply) => apply::apply(&config, apply, args.verbose).await,
         Command::Status(status) => status::status(&config, status).await,
     }
 }

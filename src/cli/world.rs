@@ -105,7 +105,8 @@ pub(super) fn target_settings(config: &Config) -> BTreeMap<TargetId, TargetSetti
     config.targets.iter().map(|target| (target.id.clone(), settings(target))).collect()
 }
 
-fn endpoint(connection: &Connection, owner_side: Side) -> Endpoint {
+/// A connection of the config as the adapters want it.
+pub(super) fn endpoint(connection: &Connection, owner_side: Side) -> Endpoint {
     Endpoint {
         region: connection.region.clone(),
         endpoint: connection.endpoint.clone(),

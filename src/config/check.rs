@@ -36,6 +36,7 @@ pub(super) const STORAGE_CLASSES: [&str; 8] = [
 pub(super) fn all(file: &File<'_>, config: &Config) {
     connections(file, config);
     queue(file, config);
+    set_up_keys(file, config);
     targets(file, config);
     for (nth, rule) in config.rules.iter().enumerate() {
         rule_alone(file, nth, rule);
@@ -106,6 +107,16 @@ fn queue(file: &File<'_>, config: &Config) {
             "queue.region",
             format!("it is {region:?} but queue.url is in {told:?}, accepted is region = {told:?}"),
         );
+    }
+}
+
+/// Queues and topics are encrypted under keys of their own region.
+fn set_up_keys(file: &File<'_>, config: &Config) {
+    if let Some((queue, key)) = config.queue.as_ref().and_then(|queue| Some((queue, queue.kms_key.as_ref()?))) {
+        key_region(file, "queue.kms_key", key, ("the queue", &queue.connection));
+    }
+    if let Some(key) = &config.escalation.kms_key {
+        key_region(file, "escalation.kms_key", key, ("the topics", &config.monitoring.connection));
     }
 }
 

@@ -23,6 +23,15 @@ pub(super) const PRIORITY: Kind<i64> =
 pub(super) const COUNT: Kind<u64> = Kind { accepted: "a whole number, 0 or more", read: count };
 pub(super) const PERIODS: Kind<NonZeroU32> =
     Kind { accepted: "a number of evaluation periods, 1 or more", read: positive };
+/// SQS's bounds of `maxReceiveCount`.
+pub(super) const RECEIVES: Kind<u32> = Kind {
+    accepted: "a number from 1 to 1000",
+    read: |value| {
+        let number = count(value)?;
+        let legal = u32::try_from(number).ok().filter(|number| (1..=1000).contains(number));
+        legal.ok_or_else(|| format!("{number} is out of range"))
+    },
+};
 pub(super) const PORT: Kind<u16> = Kind {
     accepted: "a port from 1 to 65535",
     read: |value| {

@@ -9,8 +9,8 @@ use std::time::Duration;
 use super::file::Section;
 use super::kinds::{
     ACCOUNT, Address, BANDWIDTH, BUCKET, CONCURRENCY, COUNT, DURATION, EMAIL, KEY_PREFIX, KMS_ARN, LISTEN, NAME_PREFIX,
-    NAMESPACE, PATH, PERIODS, PORT, PRIORITY, REGION, REQUEST_RATE, ROLE_ARN, RULE_ID, SECRET, SHARE, SIZE, SWITCH,
-    TAG_NAME, TAG_VALUE, TEXT, TOPIC_ARN, URL, is_word,
+    NAMESPACE, PATH, PERIODS, PORT, PRIORITY, RECEIVES, REGION, REQUEST_RATE, ROLE_ARN, RULE_ID, SECRET, SHARE, SIZE,
+    SWITCH, TAG_NAME, TAG_VALUE, TEXT, TOPIC_ARN, URL, is_word,
 };
 use super::settings::{
     Ack, Brake, Canary, Concurrency, Config, Connection, Escalation, Ledger, Lifecycle, LifecycleSide, Monitoring,
@@ -42,6 +42,8 @@ mod default {
     pub(super) const KMS_FAILURES: u64 = 5;
     pub(super) const SIZE_GROWTH: u64 = 1 << 40;
     pub(super) const SILENT_PERIODS: std::num::NonZeroU32 = std::num::NonZeroU32::MIN.saturating_add(2);
+    /// A message that a worker could not take in five times is not taken in the sixth time.
+    pub(super) const MAX_RECEIVES: u32 = 5;
     /// The port that RFC 6409 gives to mail submission.
     pub(super) const SMTP_PORT: u16 = 587;
 }
@@ -122,7 +124,9 @@ fn queue(section: &mut Section<'_>, source_region: &str) -> Queue {
     if connection.endpoint.is_none() {
         connection.endpoint = foreign_origin(&url);
     }
-    Queue { url, ack, connection }
+    let kms_key = section.get("kms_key", &KMS_ARN);
+    let max_receives = section.get_or("max_receives", &RECEIVES, default::MAX_RECEIVES);
+    Queue { url, ack, kms_key, max_receives, connection }
 }
 
 /// The endpoint that a queue's URL tells, where the queue is not one of AWS: asking AWS for it could only fail.
@@ -219,6 +223,8 @@ fn escalation(section: &mut Section<'_>, sla: Duration) -> Escalation {
         standard: section.optional("standard", tier),
         critical: section.optional("critical", tier),
         management: section.optional("management", tier),
+        kms_key: section.get("kms_key", &KMS_ARN),
+        forwarding_role_arn: section.get("forwarding_role_arn", &ROLE_ARN),
         webhook: section.optional("webhook", webhook),
         smtp: section.optional("smtp", smtp),
         period: section.get_or("period", &DURATION, MINUTE),

@@ -123,6 +123,10 @@ pub struct Queue {
     pub url: String,
     /// When a message is deleted.
     pub ack: Ack,
+    /// The KMS key that `apply` encrypts it under; `None` for SQS's own.
+    pub kms_key: Option<String>,
+    /// Receives until `apply` has a message given up into the dead-letter queue.
+    pub max_receives: u32,
     /// How SQS is reached.
     pub connection: Connection,
 }
@@ -293,6 +297,10 @@ pub struct Escalation {
     pub critical: Option<Tier>,
     /// Hears when both replication and infrastructure are.
     pub management: Option<Tier>,
+    /// The KMS key that `apply` encrypts topics of the monitoring region under; `None` for none.
+    pub kms_key: Option<String>,
+    /// A role that lets EventBridge send alarms to the source's region; `None` has `apply` make one.
+    pub forwarding_role_arn: Option<String>,
     /// Called by the worker itself where there is no CloudWatch.
     pub webhook: Option<Webhook>,
     /// Mailed through by the worker itself where there is no CloudWatch.

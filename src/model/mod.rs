@@ -7,4 +7,5 @@ pub mod digest;
 pub mod fault;
 pub mod job;
 pub mod object;
+pub mod policy;
 pub mod stamp;

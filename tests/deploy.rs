@@ -342,3 +342,118 @@ fn is_a_series(words: &[&str]) {
     };
     assert!(sent.iter().map(spelled).any(|sent| sent == words[2..]), "{words:?}");
 }
+
+/// Every call that `repl apply` makes, with what IAM wants for it. Making something with tags wants the right to tag.
+const SETUP_CALLS: [(&str, &[&str]); 43] = [
+    ("create_queue", &["sqs:CreateQueue", "sqs:TagQueue"]),
+    ("create_role", &["iam:CreateRole", "iam:TagRole"]),
+    ("create_topic", &["sns:CreateTopic", "sns:TagResource"]),
+    ("delete_alarms", &["cloudwatch:DeleteAlarms"]),
+    ("delete_bucket_intelligent_tiering_configuration", &["s3:PutIntelligentTieringConfiguration"]),
+    ("delete_bucket_lifecycle", &["s3:PutLifecycleConfiguration"]),
+    ("delete_bucket_metrics_configuration", &["s3:PutMetricsConfiguration"]),
+    ("delete_dashboards", &["cloudwatch:DeleteDashboards"]),
+    ("delete_queue", &["sqs:DeleteQueue"]),
+    ("delete_role", &["iam:DeleteRole"]),
+    ("delete_role_policy", &["iam:DeleteRolePolicy"]),
+    ("delete_rule", &["events:DeleteRule"]),
+    ("delete_topic", &["sns:DeleteTopic"]),
+    ("describe_alarms", &["cloudwatch:DescribeAlarms"]),
+    ("describe_rule", &["events:DescribeRule"]),
+    ("get_bucket_intelligent_tiering_configuration", &["s3:GetIntelligentTieringConfiguration"]),
+    ("get_bucket_lifecycle_configuration", &["s3:GetLifecycleConfiguration"]),
+    ("get_bucket_metrics_configuration", &["s3:GetMetricsConfiguration"]),
+    ("get_bucket_notification_configuration", &["s3:GetBucketNotification"]),
+    ("get_bucket_versioning", &["s3:GetBucketVersioning"]),
+    // Whoever has an identity may ask for it.
+    ("get_caller_identity", &[]),
+    ("get_dashboard", &["cloudwatch:GetDashboard"]),
+    ("get_queue_attributes", &["sqs:GetQueueAttributes"]),
+    ("get_role", &["iam:GetRole"]),
+    ("get_role_policy", &["iam:GetRolePolicy"]),
+    ("get_topic_attributes", &["sns:GetTopicAttributes"]),
+    ("list_queue_tags", &["sqs:ListQueueTags"]),
+    ("list_subscriptions_by_topic", &["sns:ListSubscriptionsByTopic"]),
+    ("list_tags_for_resource", &["sns:ListTagsForResource"]),
+    ("list_targets_by_rule", &["events:ListTargetsByRule"]),
+    ("put_bucket_intelligent_tiering_configuration", &["s3:PutIntelligentTieringConfiguration"]),
+    ("put_bucket_lifecycle_configuration", &["s3:PutLifecycleConfiguration"]),
+    ("put_bucket_metrics_configuration", &["s3:PutMetricsConfiguration"]),
+    ("put_bucket_notification_configuration", &["s3:PutBucketNotification"]),
+    ("put_composite_alarm", &["cloudwatch:PutCompositeAlarm", "cloudwatch:TagResource"]),
+    ("put_dashboard", &["cloudwatch:PutDashboard"]),
+    ("put_metric_alarm", &["cloudwatch:PutMetricAlarm", "cloudwatch:TagResource"]),
+    ("put_role_policy", &["iam:PutRolePolicy"]),
+    ("put_rule", &["events:PutRule", "events:TagResource"]),
+    ("put_targets", &["events:PutTargets", "iam:PassRole"]),
+    ("remove_targets", &["events:RemoveTargets"]),
+    ("set_queue_attributes", &["sqs:SetQueueAttributes"]),
+    ("set_topic_attributes", &["sns:SetTopicAttributes"]),
+];
+
+/// The calls are read from the adapters' source: a run on an emulator would miss what it does not know.
+#[test]
+fn the_setup_role_may_do_what_apply_calls() {
+    let rooms = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/aws/setup");
+    let mut called = BTreeSet::new();
+    for entry in std::fs::read_dir(rooms).unwrap() {
+        let source = std::fs::read_to_string(entry.unwrap().path()).unwrap();
+        for (at, _) in source.match_indices("()") {
+            let word =
+                source[..at].rsplit(|letter: char| !letter.is_ascii_lowercase() && letter != '_').next().unwrap();
+            let verb = word.split_once('_').map_or(word, |(verb, _)| verb);
+            let verbs = [
+                "list",
+                "get",
+                "put",
+                "delete",
+                "create",
+                "describe",
+                "remove",
+                "subscribe",
+                "unsubscribe",
+                "tag",
+                "untag",
+            ];
+            let set = ["set_queue_attributes", "set_topic_attributes"].contains(&word);
+            if source[..at - word.len()].ends_with('.')
+                && (set || (verbs.contains(&verb) && word.contains('_')) || word == "subscribe")
+            {
+                called.insert(word.to_owned());
+            }
+        }
+    }
+    let table: BTreeMap<&str, &[&str]> =
+        SETUP_CALLS.into_iter().chain([("subscribe", &["sns:Subscribe"][..])]).collect();
+    assert_eq!(called.iter().map(String::as_str).collect::<Vec<_>>(), table.keys().copied().collect::<Vec<_>>());
+    let needed: BTreeSet<String> = table.values().copied().flatten().map(|action| (*action).to_owned()).collect();
+    let permitted: BTreeSet<String> = policy("setup.json").iter().flat_map(|one| list(&one["Action"])).collect();
+    assert_eq!(permitted, needed);
+}
+
+/// What the other account permits is what the worker's own policy asks of that account: an action needs both.
+#[test]
+fn both_accounts_permit_the_same() {
+    for (worker, kinds, file) in [
+        ("worker-streaming.json", ["ReadTarget", "WriteTarget", "ListTarget"], "cross-account-target-bucket.json"),
+        ("worker-streaming.json", ["TargetKey", "ProveTargetKey", "LookAtTargetKey"], "cross-account-target-key.json"),
+        ("worker-server-side.json", ["ReadSource", "ListSource", ""], "cross-account-source-bucket.json"),
+        ("worker-server-side.json", ["SourceKey", "", ""], "cross-account-source-key.json"),
+        ("worker-server-side.json", ["Queue", "", ""], "cross-account-source-queue.json"),
+    ] {
+        let own = policy(worker);
+        let wanted: BTreeMap<String, Value> = own
+            .iter()
+            .filter(|one| kinds.contains(&one["Sid"].as_str().unwrap()))
+            .map(|one| (one["Sid"].as_str().unwrap().to_owned(), json!([one["Action"], one["Condition"]])))
+            .collect();
+        let theirs: BTreeMap<String, Value> = policy(file)
+            .iter()
+            .map(|one| {
+                assert_eq!(one["Principal"], json!({"AWS": "${WORKER_ROLE_ARN}"}), "{file}");
+                (one["Sid"].as_str().unwrap().to_owned(), json!([one["Action"], one["Condition"]]))
+            })
+            .collect();
+        assert_eq!(theirs, wanted, "{file}");
+    }
+}

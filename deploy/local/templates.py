@@ -284,8 +284,19 @@ def lint() -> int:
 def hcl(path: str) -> dict:
     import hcl2
 
+    def plain(node):
+        """Literal texts come with their quotes, so that they differ from expressions; here both are text."""
+        match node:
+            case dict():
+                return {plain(key): plain(value) for key, value in node.items()}
+            case list():
+                return [plain(value) for value in node]
+            case str() if len(node) > 1 and node[0] == node[-1] == '"':
+                return node[1:-1]
+        return node
+
     with open(path, encoding="utf-8") as file:
-        return hcl2.load(file)
+        return plain(hcl2.load(file))
 
 
 # What the emulator's CloudFormation does not know (it fails the whole stack) stands aside as something without effect.

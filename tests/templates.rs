@@ -394,6 +394,8 @@ fn events_reach_the_queue() {
     let arn = |queue: &Value| format!("arn:aws:sqs:us-east-1:111122223333:{}", queue["QueueName"].as_str().unwrap());
     assert_eq!((&queue["QueueName"], &dead["QueueName"]), (&json!("repl-events"), &json!("repl-events-dlq")));
     assert_eq!(queue["RedrivePolicy"]["deadLetterTargetArn"], arn(dead));
+    let receives = config(&Stack::destination(&[])).queue.unwrap().max_receives;
+    assert_eq!(queue["RedrivePolicy"]["maxReceiveCount"], receives);
     assert_eq!(
         (&queue["MessageRetentionPeriod"], &dead["MessageRetentionPeriod"]),
         (&json!(1_209_600), &json!(1_209_600))

@@ -14,7 +14,7 @@ resource "aws_sqs_queue" "events" {
   sqs_managed_sse_enabled   = true
   redrive_policy = jsonencode({
     deadLetterTargetArn = aws_sqs_queue.dead_letters.arn
-    maxReceiveCount     = 10
+    maxReceiveCount     = 5
   })
 }
 

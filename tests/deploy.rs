@@ -7,6 +7,7 @@ mod support;
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 
+use repl::model::object::RuleId;
 use repl::watch::catalogue::{Metric, MetricSide};
 use serde_json::{Value, json};
 use support::templates::{Stack, file, list, statements, text};
@@ -316,7 +317,7 @@ fn dashboards_show_what_there_is() {
             }
             for line in properties["metrics"].as_array().into_iter().flatten() {
                 let words: Vec<&str> = line.as_array().unwrap().iter().filter_map(Value::as_str).collect();
-                if words[0] == "Repl" {
+                if words.first() == Some(&"Repl") {
                     shown.insert(words[1].to_owned());
                     is_a_series(&words);
                 }
@@ -329,13 +330,17 @@ fn dashboards_show_what_there_is() {
 
 /// Whether the worker sends a series with this name and these dimensions.
 fn is_a_series(words: &[&str]) {
-    use repl::watch::catalogue::{Scope, of_side, of_source};
+    use repl::watch::catalogue::{Scope, of_rule, of_side, of_source};
     let source = "repl-source-111122223333-us-east-1";
     let metric =
         Metric::ALL.into_iter().find(|metric| metric.name() == words[1]).unwrap_or_else(|| panic!("{words:?}"));
     let sent = match metric.scope() {
         Scope::Sides => MetricSide::ALL.map(|side| of_side(source, side)).to_vec(),
-        Scope::Rules | Scope::Whole => vec![of_source(source)],
+        Scope::Whole => vec![of_source(source)],
+        Scope::Rules => vec![
+            of_source(source),
+            of_rule(source, "repl-destination-111122223333-eu-west-2", &RuleId::new("everything")),
+        ],
     };
     let spelled = |dimensions: &Vec<repl::watch::catalogue::Dimension>| {
         dimensions.iter().flat_map(|one| [one.name.to_owned(), one.value.clone()]).collect::<Vec<_>>()

@@ -23,6 +23,8 @@ use super::{Exit, Failure};
 
 /// Longer values are cut in what is printed; `--json` has them whole.
 const SHOWN: usize = 160;
+/// As many lines for one change: more than any but a dashboard needs.
+const MOST_LEAVES: usize = 40;
 
 /// Applies or destroys as asked; the changes go to stdout.
 pub(super) async fn apply(config: &Config, args: &args::Apply, verbose: u8) -> Result<Exit, Failure> {
@@ -146,8 +148,12 @@ fn print_change(change: &Change, with_equal: bool) {
         Outcome::Equal | Outcome::Planned | Outcome::Applied => println!("{sign} {}", title(change)),
     }
     if change.action != Action::Delete {
-        for leaf in leaves(&change.before(), &change.after()) {
-            println!("    {}", line(&leaf));
+        let leaves = leaves(&change.before(), &change.after());
+        for leaf in leaves.iter().take(MOST_LEAVES) {
+            println!("    {}", line(leaf));
+        }
+        if let Some(more) = leaves.len().checked_sub(MOST_LEAVES).filter(|more| *more > 0) {
+            println!("    … and {more} more: --json has all");
         }
     }
     for note in &change.notes {

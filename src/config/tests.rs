@@ -197,6 +197,22 @@ fn one_mistake_in_another_section_is_one_sentence() {
             "transfer.bandwidth: \"20MiB\" does not end in \"/s\", accepted is \"unlimited\" or a rate such as \"20MiB/s\"",
         ),
         ("[transfer]\nbandwidth = \"0B/s\"", "transfer.bandwidth: \"0B/s\" would let nothing through"),
+        (
+            "[queue]\nurl = \"https://sqs.us-east-1.amazonaws.com/111122223333/q\"\nmax_receives = 0",
+            "queue.max_receives: 0 is out of range, accepted is a number from 1 to 1000",
+        ),
+        (
+            "[queue]\nurl = \"https://sqs.us-east-1.amazonaws.com/111122223333/q\"\nkms_key = \"arn:aws:kms:eu-west-2:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab\"",
+            "is in \"eu-west-2\" but the queue in \"us-east-1\"",
+        ),
+        (
+            "[escalation]\nkms_key = \"arn:aws:kms:us-east-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab\"",
+            "is in \"us-east-1\" but the topics in \"eu-west-2\"",
+        ),
+        (
+            "[escalation]\nforwarding_role_arn = \"repl\"",
+            "escalation.forwarding_role_arn: \"repl\" is not the ARN of a role",
+        ),
         ("[transfer]\nmode = \"server_side\"", "transfer.mode: unknown value, did you mean \"server-side\"?"),
         (
             "[brake]\nshare_of_keys = 5",

@@ -294,12 +294,26 @@ pub async fn survey(
             Ok(held) => judge(&wish, &held),
             Err(fault) => Judged::failed(fault.to_string()),
         };
+        let judged = if matches!(wish.want, Want::Gone { .. }) { staying(judged, &wish, &changes) } else { judged };
         let region = settings.region(&wish.resource.place).to_owned();
         let change = Change::of(wish, judged, region);
         tell(&change);
         changes.push(change);
     }
     changes
+}
+
+/// What something that stays needs, stays: a queue that is not empty keeps its dead-letter queue.
+fn staying(judged: Judged, wish: &Wish, before: &[Change]) -> Judged {
+    let stays = before.iter().find(|change| wish.needs.contains(&change.resource) && change.wanted.is_some());
+    match stays {
+        Some(other) if judged.before.is_some() && judged.after.is_none() => {
+            let after = judged.before.clone();
+            let notes = vec![format!("it stays, since {} {} does", other.kind(), other.name())];
+            Judged { after, notes, ..judged }
+        }
+        Some(_) | None => judged,
+    }
 }
 
 async fn wishes(estate: &impl Estate, settings: &Settings, parts: &BTreeSet<Part>, goal: Goal) -> Vec<Wish> {
@@ -338,21 +352,23 @@ fn parts_order(wish: &Wish) -> u8 {
     }
 }
 
-/// What a part needs. Where the accounts cannot be learnt, nothing of it can be named: all of it fails for that reason.
+/// What a part needs. Where the accounts or the queue cannot be learnt, all of it fails for that reason: nothing of it
+/// could be named, or a dead-letter queue be made that nobody needs.
 async fn wishes_of(estate: &impl Estate, settings: &Settings, part: Part) -> Vec<Wish> {
-    let (accounts, unknown) = match accounts(estate, settings, part).await {
-        Ok(accounts) => (accounts, None),
-        Err(fault) => (Accounts::default(), Some(fault.to_string())),
+    let learnt = async {
+        let queue = settings.queue.as_ref().filter(|_| part == Part::Notifications).map(QueueSettings::resource);
+        let held = match &queue {
+            Some(queue) => patiently(is_throttled, || estate.read(queue)).await?,
+            None => Held::Absent,
+        };
+        Ok::<_, Fault>((accounts(estate, settings, part).await?, held))
+    };
+    let (accounts, held, unknown) = match learnt.await {
+        Ok((accounts, held)) => (accounts, held, None),
+        Err(fault) => (Accounts::default(), Held::Absent, Some(fault.to_string())),
     };
     let mut wishes = match part {
-        Part::Notifications => {
-            let held = match settings.queue.as_ref() {
-                // A fault is met again, and told, where the queue itself is read.
-                Some(queue) => estate.read(&queue.resource()).await.unwrap_or(Held::Absent),
-                None => Held::Absent,
-            };
-            notifications::wishes(settings, &accounts, &held)
-        }
+        Part::Notifications => notifications::wishes(settings, &accounts, &held),
         Part::Lifecycle => lifecycle::wishes(settings),
         Part::Escalation => escalation::wishes(settings, &accounts),
         Part::Dashboards => dashboards::wishes(settings, &accounts),

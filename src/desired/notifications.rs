@@ -66,6 +66,9 @@ pub(super) fn wishes(settings: &Settings, accounts: &Accounts, held: &Held) -> V
         let reason = "there is no [queue] in the config, and events need one".to_owned();
         return vec![Wish::new(resource, Want::Unavailable(reason))];
     };
+    if let Some(reason) = deaf(settings, queue) {
+        return vec![Wish::new(resource, Want::Impossible(reason))];
+    }
     let arn = queue_arn(settings, queue, accounts, held);
     let dead_arn = format!("{arn}-dlq");
     let mut wishes = Vec::new();
@@ -114,6 +117,21 @@ pub(super) fn wishes(settings: &Settings, accounts: &Accounts, held: &Held) -> V
     });
     wishes.push(Wish::new(resource, told).needs([queue.resource()]));
     wishes
+}
+
+/// Why S3 could not send to the queue, whatever its policy says (aws-semantics 1.5).
+fn deaf(settings: &Settings, queue: &QueueSettings) -> Option<String> {
+    let name = queue.name();
+    if name.to_ascii_lowercase().ends_with(".fifo") {
+        return Some(format!("S3 sends no events to a FIFO queue, and {name} is one: name a standard queue"));
+    }
+    let (here, there) = (&settings.source.region, settings.region(&Place::Queue));
+    (here != there).then(|| {
+        format!(
+            "S3 sends events to queues of the bucket's own region {here} only, and {name} is in {there}: name a queue \
+             of {here}, or feed this one by a topic or EventBridge and apply the other parts"
+        )
+    })
 }
 
 /// What is to be gone: the notifications, our statement in the queue's policy, and the queues where that was asked.
@@ -245,6 +263,25 @@ mod tests {
     fn there(events: &[&str], prefix: &str, suffix: &str) -> Notification {
         let events = events.iter().map(|event| (*event).to_owned()).collect();
         Notification { destination: "arn:x".to_owned(), events, prefix: prefix.to_owned(), suffix: suffix.to_owned() }
+    }
+
+    #[test]
+    fn a_queue_that_s3_cannot_reach_is_told() {
+        let told = |region: &str, name: &str| {
+            let mut settings = super::super::tests::settings("repl");
+            settings.queue_region = region.to_owned();
+            let mut queue = settings.queue.clone().unwrap();
+            queue.url = format!("https://sqs.{region}.amazonaws.com/111122223333/{name}");
+            settings.queue = Some(queue);
+            let wishes = wishes(&settings, &Accounts::default(), &Held::Absent);
+            wishes.into_iter().find_map(|wish| match wish.want {
+                Want::Impossible(reason) => Some(reason),
+                _ => None,
+            })
+        };
+        assert_eq!(told("us-east-1", "events"), None);
+        assert!(told("us-east-1", "events.fifo").unwrap().contains("FIFO"));
+        assert!(told("eu-west-2", "events").unwrap().contains("region us-east-1"));
     }
 
     #[test]

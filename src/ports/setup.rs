@@ -402,6 +402,7 @@ pub struct Dashboard {
 
 /// What is there of a resource.
 #[derive(Clone, Debug, PartialEq)]
+#[allow(clippy::large_enum_variant, reason = "one at a time, and matched by what is inside")]
 pub enum Held {
     /// Nothing.
     Absent,

@@ -111,6 +111,9 @@ pub(crate) enum Act {
     HideHeaders(&'static str),
     /// Lets the server do it all, then answers something else.
     AnswerAfter { status: u16, body: String },
+    /// Keeps documents in the server's place: PUT keeps the body, GET gives it back or answers 404 with this code,
+    /// DELETE forgets it.
+    Keep(&'static str),
 }
 
 impl Act {
@@ -170,6 +173,8 @@ impl Rule {
 struct Book {
     rules: Vec<Rule>,
     seen: Vec<Seen>,
+    /// By path and query.
+    kept: BTreeMap<String, Bytes>,
 }
 
 /// The proxy; it runs on a thread of its own and ends when dropped.
@@ -221,6 +226,13 @@ impl Proxy {
     /// Every request so far, in the order of arrival.
     pub(crate) fn seen(&self) -> Vec<Seen> {
         lock(&self.book).seen.clone()
+    }
+
+    /// What is kept under a path that holds this text; `None` where nothing is.
+    pub(crate) fn kept(&self, part: &str) -> Option<String> {
+        let book = lock(&self.book);
+        let (_, body) = book.kept.iter().find(|(place, _)| place.contains(part))?;
+        Some(String::from_utf8_lossy(body).into_owned())
     }
 
     /// Forgets the requests so far.
@@ -294,6 +306,7 @@ async fn forward(request: Request<Incoming>, upstream: &str, book: &Mutex<Book>)
             drain(pass(outgoing, upstream).await?.into_body()).await?;
             return Err("the answer is lost, as the test says".into());
         }
+        Act::Keep(code) => keep(outgoing, code, book).await?,
         Act::AnswerAfter { status, body } => {
             drain(pass(outgoing, upstream).await?.into_body()).await?;
             made_up(status, &[("content-type", "application/xml".to_owned())], body)?
@@ -335,6 +348,7 @@ fn changes(act: &Act) -> (Change, Change) {
         | Act::Delay(_)
         | Act::HideHeaders(_)
         | Act::LoseAnswer
+        | Act::Keep(_)
         | Act::AnswerAfter { .. } => (Change::None, Change::None),
     }
 }
@@ -356,6 +370,30 @@ async fn drain(mut body: impl Body<Data = Bytes, Error = impl Into<BoxError>> + 
         frame.map_err(Into::into)?;
     }
     Ok(())
+}
+
+async fn keep(request: Request<Altered>, code: &str, book: &Mutex<Book>) -> Result<Answered, BoxError> {
+    // The SDK says in the query what it calls the operation.
+    let query = request.uri().query().unwrap_or_default().split('&').filter(|pair| !pair.starts_with("x-id="));
+    let place = format!("{}?{}", request.uri().path(), query.collect::<Vec<_>>().join("&"));
+    let method = request.method().clone();
+    let body = request.into_body().collect().await?.to_bytes();
+    let xml = [("content-type", "application/xml".to_owned())];
+    let mut book = lock(book);
+    match method.as_str() {
+        "PUT" => {
+            book.kept.insert(place, body);
+            made_up(200, &[], String::new())
+        }
+        "DELETE" => {
+            book.kept.remove(&place);
+            made_up(204, &[], String::new())
+        }
+        _ => match book.kept.get(&place) {
+            Some(body) => made_up(200, &xml, String::from_utf8_lossy(body).into_owned()),
+            None => made_up(404, &xml, error_body(code)),
+        },
+    }
 }
 
 fn made_up(status: u16, headers: &[(&'static str, String)], body: String) -> Result<Answered, BoxError> {

@@ -102,6 +102,16 @@ impl Access {
         aws_sdk_cloudwatch::Client::new(&self.settings(region))
     }
 
+    /// EventBridge.
+    pub(crate) fn events(&self, region: &str) -> aws_sdk_eventbridge::Client {
+        aws_sdk_eventbridge::Client::new(&self.settings(region))
+    }
+
+    /// IAM, which is of no region.
+    pub(crate) fn iam(&self) -> aws_sdk_iam::Client {
+        aws_sdk_iam::Client::new(&self.settings("us-east-1"))
+    }
+
     /// SNS.
     pub(crate) fn sns(&self, region: &str) -> aws_sdk_sns::Client {
         aws_sdk_sns::Client::new(&self.settings(region))

@@ -26,26 +26,32 @@ pub(super) struct Alarms {
     client: Client,
     side: Side,
     prefix: String,
-    next_put: Mutex<Option<Instant>>,
+    pace: Pace,
+}
+
+/// Lets puts through one after the other, no faster than CloudWatch takes them.
+#[derive(Default)]
+struct Pace(Mutex<Option<Instant>>);
+
+impl Pace {
+    /// Waits for this put's turn.
+    async fn turn(&self) {
+        let mut next = self.0.lock().await;
+        if let Some(next) = *next {
+            tokio::time::sleep_until(next).await;
+        }
+        *next = Some(Instant::now() + BETWEEN_PUTS);
+    }
 }
 
 impl Alarms {
     pub(super) fn new(config: &SdkConfig, endpoint: &Endpoint, prefix: &str) -> Self {
         let client = client!(aws_sdk_cloudwatch, config);
-        Self { client, side: endpoint.owner_side, prefix: prefix.to_owned(), next_put: Mutex::new(None) }
+        Self { client, side: endpoint.owner_side, prefix: prefix.to_owned(), pace: Pace::default() }
     }
 
     fn site(&self, during: &'static str) -> Site {
         Site::new(self.side, during)
-    }
-
-    /// Waits for this put's turn.
-    async fn turn(&self) {
-        let mut next = self.next_put.lock().await;
-        if let Some(next) = *next {
-            tokio::time::sleep_until(next).await;
-        }
-        *next = Some(Instant::now() + BETWEEN_PUTS);
     }
 
     fn made_by(&self) -> Tag {
@@ -113,7 +119,7 @@ impl Alarms {
             Some(Measure::Math(queries)) => request = request.set_metrics(Some(written(queries))),
             None => {}
         }
-        self.turn().await;
+        self.pace.turn().await;
         request.send().await.map(drop).map_err(|error| site.explain(&error))
     }
 
@@ -130,7 +136,7 @@ impl Alarms {
             .set_ok_actions(Some(wanted.actions.ok.clone()))
             .set_insufficient_data_actions(Some(wanted.actions.insufficient.clone()))
             .set_tags(is_new.then(|| vec![self.made_by()]));
-        self.turn().await;
+        self.pace.turn().await;
         request.send().await.map(drop).map_err(|error| site.explain(&error))
     }
 
@@ -238,5 +244,20 @@ fn read_alarm(alarm: &MetricAlarm) -> Alarm {
             ok: sorted(alarm.ok_actions()),
             insufficient: sorted(alarm.insufficient_data_actions()),
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn no_second_has_more_than_three_puts() {
+        let (pace, mut at) = (Pace::default(), Vec::new());
+        for _ in 0..8 {
+            pace.turn().await;
+            at.push(Instant::now());
+        }
+        assert!(at.windows(4).all(|puts| puts[3] - puts[0] > Duration::from_secs(1)), "{at:?}");
     }
 }

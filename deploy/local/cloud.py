@@ -37,7 +37,7 @@ GRPC_OFFSET = 10_000
 # seaweedfs needs about 8 s on an idle machine; the rest is for a busy one.
 PATIENCE_SECONDS = 120
 ATTEMPTS = 5
-MINISTACK_SERVICES = "s3,sqs,sns,kms,cloudwatch,events,sts,iam,cloudformation"
+MINISTACK_SERVICES = "s3,sqs,sns,kms,cloudwatch,events,sts,iam,cloudformation,ec2,autoscaling,logs,ssm"
 PR_SET_PDEATHSIG = 1
 
 

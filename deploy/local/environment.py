@@ -56,7 +56,7 @@ def make(place: Path) -> None:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if stamp.is_file() and stamp.read_text(encoding="ascii") == wanted:
             return
-        print(f"installing the local servers into {place} (once, about 70 MB)", file=sys.stderr, flush=True)
+        print(f"installing the local servers into {place} (once, about 390 MB)", file=sys.stderr, flush=True)
         install(place)
         stamp.write_text(wanted, encoding="ascii")
 

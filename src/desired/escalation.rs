@@ -330,7 +330,7 @@ fn forwarding(settings: &Settings, accounts: &Accounts) -> Vec<Wish> {
         format!("arn:{partition}:iam::{account}:role/{name}")
     });
     let document = EventRule {
-        description: format!("Alarms of {prefix} to {there}: made by repl apply"),
+        description: format!("Alarms of {prefix} to {there}"),
         enabled: true,
         pattern: json!({
             "source": ["aws.cloudwatch"],

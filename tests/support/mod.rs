@@ -16,4 +16,5 @@ pub(crate) mod objects;
 pub(crate) mod pair;
 pub(crate) mod proxy;
 pub(crate) mod servers;
+pub(crate) mod templates;
 pub(crate) mod worker;

@@ -3,7 +3,6 @@
 //!
 //! Credentials come from the SDK's provider and are kept until shortly before they expire; the key is derived once a day.
 
-use std::fmt::Write as _;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -34,11 +33,7 @@ pub(super) const OF_NOTHING: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649
 
 /// SHA-256 in hex, as a signature says it about a signed body.
 pub(super) fn hash(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().fold(String::with_capacity(64), |mut text, byte| {
-        // Writing to a String does not fail.
-        write!(text, "{byte:02x}").ok();
-        text
-    })
+    format!("{:x}", Sha256::digest(bytes))
 }
 
 /// A request before it is signed, in the spelling in which it is sent.

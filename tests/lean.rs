@@ -366,6 +366,17 @@ async fn worn_out_credentials_are_asked_for_anew() {
     assert_eq!(ids, [true; 3]);
 }
 
+#[tokio::test]
+async fn a_store_whose_clock_differs_is_believed() {
+    let skewed = "<Error><Code>RequestTimeTooSkewed</Code><Message>m</Message></Error>";
+    let skewed = answer("403 Forbidden", "Date: Mon, 01 Jan 2035 00:00:05 GMT\r\n", skewed);
+    let server = Server::new(&[&[skewed, written()]]).await;
+    assert_eq!(put(&server.bucket, whole(), &Condition::Any).await.unwrap_err().kind, FaultKind::Denied);
+    put(&server.bucket, whole(), &Condition::Any).await.unwrap();
+    let asked = server.asked();
+    assert!(header(&asked[1].1, "x-amz-date").unwrap().starts_with("20350101T0000"), "{asked:?}");
+}
+
 /// What both clients send for the same calls: the same lines, and the lean one signs all that it says.
 #[tokio::test]
 async fn requests_are_spelled_as_by_the_sdk() {

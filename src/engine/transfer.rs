@@ -9,6 +9,7 @@ use crate::ledger::Replica;
 use crate::meter;
 use crate::model::digest::Means;
 use crate::model::fault::{Fault, FaultKind, Side};
+use crate::model::job::Origin;
 use crate::model::object::{Encryption, Found, Head, Tags, VersionId, Versioning};
 use crate::model::stamp::Stamp;
 use crate::model::usage::STANDARD;
@@ -408,12 +409,18 @@ impl<W: World> Shared<W> {
         at.store.delete(&at.job().target_key, condition).await
     }
 
-    /// One line for what has become visible.
+    /// One line for what has become visible; of a scan only where details are asked for: a backfill has a line for each
+    /// of its millions of objects, and writing them costs more than reading the object.
     pub(super) fn note_landed(&self, at: &At<'_, W>, landed: &Landed) {
         let job = at.job();
-        let lag = self.now().since(job.changed);
-        tracing::info!(key = %job.key, version = %landed.head.version, target = %job.target, bytes = landed.head.size,
-            lag_ms = lag.as_millis(), "replicated");
+        let (version, bytes) = (&landed.head.version, landed.head.size);
+        match job.origin {
+            Origin::Event => {
+                let lag_ms = self.now().since(job.changed).as_millis();
+                tracing::info!(key = %job.key, %version, target = %job.target, bytes, lag_ms, "replicated");
+            }
+            Origin::Scan => tracing::debug!(key = %job.key, %version, target = %job.target, bytes, "replicated"),
+        }
     }
 }
 

@@ -98,6 +98,9 @@ impl S3Bucket {
             HotPath::Lean => Lean::new(config, endpoint.path_style, &bucket).map(|lean| lean.metered(metering.clone())),
             HotPath::Sdk => None,
         };
+        if lean.is_none() && endpoint.client == HotPath::Lean {
+            tracing::info!(bucket, "this bucket needs more than the lean client can do: the SDK sends everything");
+        }
         Self {
             lean,
             safe: Client::from_conf(safe),

@@ -16,6 +16,8 @@ use std::sync::Arc;
 
 use aws_config::SdkConfig;
 use aws_smithy_runtime_api::http::Headers;
+use aws_smithy_types::DateTime;
+use aws_smithy_types::date_time::Format;
 use bytes::{Bytes, BytesMut};
 use hyper::header::{CONTENT_LENGTH, HOST, HeaderName, HeaderValue, USER_AGENT};
 use hyper::{HeaderMap, Method, Request, Uri};
@@ -199,8 +201,13 @@ impl Lean {
         let words = tokio::time::timeout(ATTEMPT, gathered(body, WORDS)).await;
         let words = words.ok().and_then(Result::ok).unwrap_or_default();
         let (code, message) = error_told(&words);
-        if code.as_deref().is_some_and(|code| WORN_OUT.contains(&code)) {
-            self.signer.forget();
+        match code.as_deref() {
+            Some(code) if WORN_OUT.contains(&code) => self.signer.forget(),
+            Some("RequestTimeTooSkewed") => {
+                let there = headers.get("date").and_then(|date| DateTime::from_str(date, Format::HttpDate).ok());
+                there.into_iter().for_each(|there| self.signer.set_clock(there));
+            }
+            Some(_) | None => {}
         }
         Refused { status, headers, code, message }
     }

@@ -3,7 +3,7 @@
 //!
 //! Credentials come from the SDK's provider and are kept until shortly before they expire; the key is derived once a day.
 
-use std::fmt::Write as _;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -33,11 +33,7 @@ pub(super) const OF_NOTHING: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649
 
 /// SHA-256 in hex, as a signature says it about a signed body.
 pub(super) fn hash(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().fold(String::with_capacity(64), |mut text, byte| {
-        // Writing to a String does not fail.
-        write!(text, "{byte:02x}").ok();
-        text
-    })
+    format!("{:x}", Sha256::digest(bytes))
 }
 
 /// A request before it is signed, in the spelling in which it is sent.
@@ -74,6 +70,8 @@ pub(super) struct Signer {
     region: String,
     service: String,
     known: Mutex<Option<Arc<Identity>>>,
+    /// Seconds by which the store's clock was found to be ahead of this machine's.
+    ahead: AtomicI64,
     /// Held by the one who asks for credentials, so that the others wait for the same answer.
     asking: tokio::sync::Mutex<()>,
 }
@@ -94,13 +92,14 @@ impl Signer {
             region,
             service,
             known: Mutex::new(None),
+            ahead: AtomicI64::new(0),
             asking: tokio::sync::Mutex::new(()),
         })
     }
 
     /// The headers of a request with those that sign it.
     pub(super) async fn sign(&self, request: Unsigned<'_>) -> Result<Vec<(HeaderName, HeaderValue)>, CredentialsError> {
-        let seconds = (self.clock)().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        let seconds = self.now().saturating_add_signed(self.ahead.load(Ordering::Relaxed));
         let identity = self.identity(UNIX_EPOCH + Duration::from_secs(seconds), seconds / DAY).await?;
         let time = format!("{}T{}Z", identity.date, time_of_day(seconds % DAY));
         let mut headers = request.headers;
@@ -129,6 +128,16 @@ impl Signer {
     /// Forgets the credentials: the store says that they are not good any more.
     pub(super) fn forget(&self) {
         *self.known.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    /// From now on goes by the store's clock: it says that ours is too far off, and what time it has.
+    pub(super) fn set_clock(&self, there: DateTime) {
+        let ahead = i64::try_from(self.now()).map_or(0, |here| there.secs().saturating_sub(here));
+        self.ahead.store(ahead, Ordering::Relaxed);
+    }
+
+    fn now(&self) -> u64 {
+        (self.clock)().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
     }
 
     fn known(&self) -> Option<Arc<Identity>> {

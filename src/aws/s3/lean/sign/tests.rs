@@ -1,4 +1,4 @@
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64};
 
 use aws_credential_types::provider::future;
 use aws_sigv4::http_request::{
@@ -41,6 +41,7 @@ fn signer(good_for: Option<u64>, now: u64) -> (Signer, Arc<AtomicU32>, Arc<Atomi
         region: "eu-west-2".to_owned(),
         service: "s3".to_owned(),
         known: Mutex::new(None),
+        ahead: AtomicI64::new(0),
         asking: tokio::sync::Mutex::new(()),
     };
     (signer, asked, now)
@@ -172,4 +173,13 @@ async fn credentials_that_a_store_calls_worn_out_are_replaced() {
     assert_eq!(asked.load(Ordering::Relaxed), 1, "asked for together, looked up once");
     signer.forget();
     assert_eq!(id_used(&signer).await, "id1 20261121");
+}
+
+#[tokio::test]
+async fn a_clock_that_is_off_is_set_by_the_stores() {
+    let (signer, ..) = signer(None, MIDNIGHT);
+    for (seconds, date) in [(-1, "20261120"), (2 * 86_400, "20261123"), (0, "20261121")] {
+        signer.set_clock(DateTime::from_secs(i64::try_from(MIDNIGHT).unwrap() + seconds));
+        assert!(id_used(&signer).await.ends_with(date), "{seconds}");
+    }
 }

@@ -10,6 +10,7 @@
 mod fault;
 pub mod kms;
 pub mod notification;
+pub mod probe;
 pub mod s3;
 pub mod setup;
 pub mod sqs;

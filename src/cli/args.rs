@@ -43,6 +43,11 @@ impl Args {
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
+    /// Proves the config with real calls: a table of what works, and of what to grant or set where something does not
+    #[command(
+        after_help = "Examples:\n  repl check                        writes, reads and removes probes under .repl/check/ at the targets\n  repl check --read-only            writes nothing anywhere\n  repl check --json | jq '.checks[] | select(.outcome == \"fail\") | .fix'\n\nWith a [queue] one small object is written to the source, and its event waited for; no rule replicates it, and it is\nremoved. Exit: 0 nothing failed, 1 something did."
+    )]
+    Check(Check),
     /// Replicates continuously what the queue tells
     #[command(
         after_help = "Examples:\n  repl run --config /etc/repl/repl.toml\n  repl run --until-idle=5s     from cron: works the queue off, then ends with 0 (1 if something is parked)"
@@ -103,6 +108,19 @@ pub(super) enum Command {
         after_help = "Waits until the worker has ended, which then exits with 0. What is not done after 30 s stays to be done by the next."
     )]
     Drain(control::Drain),
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Check {
+    /// Writes nothing: no probes, no event, no metric
+    #[arg(long)]
+    pub(super) read_only: bool,
+    /// How long the event of a new object is waited for
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = duration)]
+    pub(super) wait: Duration,
+    /// One JSON object on stdout
+    #[arg(long)]
+    pub(super) json: bool,
 }
 
 #[derive(Debug, clap::Args)]

@@ -6,8 +6,10 @@
 mod apply;
 mod args;
 mod brake;
+mod check;
 mod control;
 mod failures;
+mod known;
 mod limit;
 mod measured;
 mod plan;
@@ -129,6 +131,7 @@ async fn carry_out(args: &Args) -> Result<Exit, Failure> {
         Command::Apply(apply) => apply::apply(&config, apply, args.verbose).await,
         Command::Status(status) => status::status(&config, status).await,
         Command::Brake(brake) => brake::brake(&config, brake).await,
+        Command::Check(check) => check::check(&config, check).await,
         Command::Why(why) => why::why(&config, why).await,
         Command::Failures(failures) => failures::failures(&config, failures).await,
         Command::Limit(limit) => limit::limit(&config, limit).await,

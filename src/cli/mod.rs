@@ -6,9 +6,11 @@
 mod apply;
 mod args;
 mod brake;
+mod canary;
 mod check;
 mod control;
 mod failures;
+mod fix;
 mod init;
 mod known;
 mod limit;

@@ -10,7 +10,7 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// How a probe ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Outcome {
+pub(in crate::cli) enum Outcome {
     /// It is as it must be.
     Pass,
     /// It must be mended.
@@ -31,7 +31,7 @@ impl Outcome {
 
 /// What a probe found.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Finding {
+pub(in crate::cli) struct Finding {
     pub(super) outcome: Outcome,
     pub(super) reason: String,
     /// The statement or setting that mends it.
@@ -43,7 +43,7 @@ impl Finding {
         Self { outcome: Outcome::Pass, reason: reason.into(), fix: None }
     }
 
-    pub(super) fn fail(reason: impl Into<String>, fix: impl Into<String>) -> Self {
+    pub(in crate::cli) fn fail(reason: impl Into<String>, fix: impl Into<String>) -> Self {
         Self { outcome: Outcome::Fail, reason: reason.into(), fix: Some(fix.into()) }
     }
 

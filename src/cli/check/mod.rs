@@ -6,7 +6,6 @@
 //! knows the prefix and replicates none of it.
 
 mod finding;
-mod fix;
 mod machine;
 mod monitoring;
 mod queue;
@@ -22,10 +21,11 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::signal::unix::{SignalKind, signal};
 
-use finding::{Check, Finding, Outcome};
-use fix::Place;
+pub(super) use finding::Finding;
+use finding::{Check, Outcome};
 use side::{Bucket, Standing};
 
+use super::fix::Place;
 use super::known::{self, Known};
 use super::world::{Aws, SystemClock};
 use super::{Exit, Failure, args};

@@ -2,8 +2,8 @@
 
 use super::Probes;
 use super::finding::{Check, Finding};
-use super::fix::{credentials, grant, statement};
 use crate::aws::{HotPath, probe};
+use crate::cli::fix::{credentials, grant, statement};
 use crate::cli::world::endpoint;
 use crate::config::Tier;
 use crate::model::fault::{Fault, FaultKind, Side};

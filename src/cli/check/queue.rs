@@ -10,11 +10,11 @@ use bytes::Bytes;
 
 use super::Probes;
 use super::finding::{Check, Finding, Outcome};
-use super::fix::{Place, credentials, grant, statement};
 use super::side::Bucket;
 use super::target::CONTENT;
 use crate::aws::setup::Accounts;
 use crate::aws::sqs::{Receipt, SqsQueue};
+use crate::cli::fix::{Place, credentials, grant, statement};
 use crate::cli::socket;
 use crate::config::Queue;
 use crate::model::fault::{Fault, FaultKind};

@@ -2,10 +2,10 @@
 
 use super::Probes;
 use super::finding::{Check, Finding};
-use super::fix::{Place, credentials};
 use crate::aws::probe;
 use crate::aws::s3::S3Bucket;
 use crate::aws::s3::settings::{Locking, Sighting};
+use crate::cli::fix::{Place, credentials};
 use crate::cli::world::{SystemClock, endpoint};
 use crate::model::fault::{Fault, FaultKind, Side};
 use crate::model::object::{Encryption, Versioning};

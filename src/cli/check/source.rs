@@ -183,7 +183,8 @@ async fn decrypt(bucket: &Bucket<'_>, set_up: &SetUp, arn: &str, sample: &Sample
         Ok(_) => Finding::pass(format!("read {:?}, which is encrypted under it", sample.key)),
         Err(fault) => {
             let statement = bucket.place.key_statement(&["kms:Decrypt"], arn);
-            let fix = format!("see that the key is enabled, and {}", super::fix::grant(&statement, "the key's policy"));
+            let fix =
+                format!("see that the key is enabled, and {}", crate::cli::fix::grant(&statement, "the key's policy"));
             Finding::fail(fault.to_string(), fix)
         }
     }

@@ -2,8 +2,8 @@
 
 use super::Probes;
 use super::finding::{Check, Finding, Outcome};
-use super::fix::{grant, statement};
 use super::side::Bucket;
+use crate::cli::fix::{grant, statement};
 use crate::model::fault::{Fault, FaultKind};
 use crate::model::object::Key;
 use crate::ports::{Condition, ObjectStore, UploadRef};

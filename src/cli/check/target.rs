@@ -6,10 +6,10 @@ use bytes::Bytes;
 
 use super::Probes;
 use super::finding::{Check, Finding, Outcome};
-use super::fix::grant;
 use super::side::{Bucket, SetUp, Standing};
 use super::source::{Sample, Samples};
 use crate::aws::s3::settings::Locking;
+use crate::cli::fix::grant;
 use crate::cli::known::Known;
 use crate::cli::world::target_settings;
 use crate::config::{Target, TransferMode};

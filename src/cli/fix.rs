@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::finding::Finding;
+use super::check::Finding;
 use crate::config::Connection;
 use crate::model::fault::{Fault, FaultKind};
 

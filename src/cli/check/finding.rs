@@ -32,10 +32,10 @@ impl Outcome {
 /// What a probe found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::cli) struct Finding {
-    pub(super) outcome: Outcome,
-    pub(super) reason: String,
+    pub(in crate::cli) outcome: Outcome,
+    pub(in crate::cli) reason: String,
     /// The statement or setting that mends it.
-    pub(super) fix: Option<String>,
+    pub(in crate::cli) fix: Option<String>,
 }
 
 impl Finding {

@@ -269,7 +269,7 @@ fn broken_arrows(files: &[File]) -> Vec<String> {
 }
 
 /// Where a crate may be named: rooms, or single files.
-const HOMES: [(&str, &[&str]); 20] = [
+const HOMES: [(&str, &[&str]); 21] = [
     ("sled", &["ledger/kv.rs"]),
     ("governor", &["engine/budget.rs"]),
     ("clap", &["cli", "main"]),
@@ -283,6 +283,7 @@ const HOMES: [(&str, &[&str]); 20] = [
     ("hyper_util", &["aws"]),
     ("hyper_rustls", &["aws"]),
     ("rustls", &["aws"]),
+    ("rustix", &["cli/check/machine.rs"]),
     ("csv", &["engine/manifest/columns.rs"]),
     // Files of receipts, and files of lists of objects: the rooms are a floor apart.
     ("flate2", &["audit/receipts/pack.rs", "engine/manifest/lines.rs"]),

@@ -11,6 +11,7 @@ pub mod cloudwatch;
 mod fault;
 pub mod kms;
 pub mod notification;
+pub mod probe;
 pub mod s3;
 pub mod setup;
 pub mod sns;

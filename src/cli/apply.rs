@@ -268,6 +268,7 @@ fn escalation_settings(config: &Config) -> EscalationSettings {
         source_bucket: config.source.bucket.clone(),
         period: escalation.period,
         thresholds: escalation.thresholds,
+        canary: config.canary.map(|canary| canary.every),
     });
     EscalationSettings {
         region: config.monitoring.connection.region.clone(),

@@ -43,6 +43,16 @@ impl Args {
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
+    /// Writes a commented starter config
+    #[command(
+        after_help = "Examples:\n  repl init                                   asks for what it needs\n  repl init --source acme-primary --source-region us-east-1 --target acme-dr --target-region eu-west-2\n  repl init --from-bucket acme-primary        in place of that bucket's own replication\n\nWhat native replication does and repl does otherwise stands in the file as comments, and on stderr."
+    )]
+    Init(Init),
+    /// Proves the config with real calls: a table of what works, and of what to grant or set where something does not
+    #[command(
+        after_help = "Examples:\n  repl check                        writes, reads and removes probes under .repl/check/ at the targets\n  repl check --read-only            writes nothing anywhere\n  repl check --json | jq '.checks[] | select(.outcome == \"fail\") | .fix'\n\nWith a [queue] one small object is written to the source, and its event waited for; no rule replicates it, and it is\nremoved. Exit: 0 nothing failed, 1 something did."
+    )]
+    Check(Check),
     /// Replicates continuously what the queue tells
     #[command(
         after_help = "Examples:\n  repl run --config /etc/repl/repl.toml\n  repl run --until-idle=5s     from cron: works the queue off, then ends with 0 (1 if something is parked)"
@@ -103,6 +113,53 @@ pub(super) enum Command {
         after_help = "Waits until the worker has ended, which then exits with 0. What is not done after 30 s stays to be done by the next."
     )]
     Drain(control::Drain),
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Init {
+    /// The bucket to be replicated
+    #[arg(long, value_name = "B", conflicts_with = "from_bucket")]
+    pub(super) source: Option<String>,
+    /// Its region
+    #[arg(long, value_name = "R")]
+    pub(super) source_region: Option<String>,
+    /// The S3-compatible store that it is in, instead of AWS
+    #[arg(long, value_name = "URL")]
+    pub(super) source_endpoint: Option<String>,
+    /// The bucket to be kept equal to it
+    #[arg(long, value_name = "B", conflicts_with = "from_bucket")]
+    pub(super) target: Option<String>,
+    /// Its region
+    #[arg(long, value_name = "R", conflicts_with = "from_bucket")]
+    pub(super) target_region: Option<String>,
+    /// The S3-compatible store that it is in, instead of AWS
+    #[arg(long, value_name = "URL")]
+    pub(super) target_endpoint: Option<String>,
+    /// The URL of the queue that S3 sends its events to
+    #[arg(long, value_name = "URL")]
+    pub(super) queue: Option<String>,
+    /// Translates this bucket's own ReplicationConfiguration
+    #[arg(long, value_name = "B")]
+    pub(super) from_bucket: Option<String>,
+    /// Where to write; - is stdout
+    #[arg(long, short, value_name = "FILE", default_value = "repl.toml")]
+    pub(super) output: PathBuf,
+    /// Writes over a file that is there
+    #[arg(long)]
+    pub(super) force: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Check {
+    /// Writes nothing: no probes, no event, no metric
+    #[arg(long)]
+    pub(super) read_only: bool,
+    /// How long the event of a new object is waited for
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = duration)]
+    pub(super) wait: Duration,
+    /// One JSON object on stdout
+    #[arg(long)]
+    pub(super) json: bool,
 }
 
 #[derive(Debug, clap::Args)]

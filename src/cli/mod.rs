@@ -6,8 +6,13 @@
 mod apply;
 mod args;
 mod brake;
+mod canary;
+mod check;
 mod control;
 mod failures;
+mod fix;
+mod init;
+mod known;
 mod limit;
 mod measured;
 mod monitor;
@@ -124,6 +129,9 @@ async fn carry_out(args: &Args) -> Result<Exit, Failure> {
         // Whoever checks receipts has been given files, not a config.
         return receipts::check(receipts, verify.json);
     }
+    if let Command::Init(init) = &args.command {
+        return init::init(init).await;
+    }
     let config = load(args.config.as_deref())?;
     match &args.command {
         Command::Run(run) => run::run(&config, run).await,
@@ -134,6 +142,8 @@ async fn carry_out(args: &Args) -> Result<Exit, Failure> {
         Command::Apply(apply) => apply::apply(&config, apply, args.verbose).await,
         Command::Status(status) => status::status(&config, status).await,
         Command::Brake(brake) => brake::brake(&config, brake).await,
+        Command::Init(init) => init::init(init).await,
+        Command::Check(check) => check::check(&config, check).await,
         Command::Why(why) => why::why(&config, why).await,
         Command::Failures(failures) => failures::failures(&config, failures).await,
         Command::Limit(limit) => limit::limit(&config, limit).await,

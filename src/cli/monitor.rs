@@ -112,6 +112,7 @@ pub(super) fn definitions(config: &Config) -> alarms::Settings {
         source_bucket: config.source.bucket.clone(),
         period: config.escalation.period,
         thresholds: config.escalation.thresholds,
+        canary: config.canary.map(|canary| canary.every),
     }
 }
 

@@ -1,7 +1,9 @@
 //! `repl run`: continuous replication.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::config::Config;
@@ -9,7 +11,7 @@ use crate::ports::{ChangeQueue, Clock, World};
 
 use super::status::Report;
 use super::worker::{LONGEST_POLL, Stopped, Worker};
-use super::{Exit, Failure, args};
+use super::{Exit, Failure, args, canary};
 
 /// With `--until-idle`: the run ends only after the last poll has, so that no message is left in its hands.
 const SHORT_POLL: Duration = Duration::from_secs(1);
@@ -25,7 +27,13 @@ pub(super) async fn run(config: &Config, args: &args::Run) -> Result<Exit, Failu
     }
     let long_poll = args.until_idle.map_or(LONGEST_POLL, |_| SHORT_POLL);
     let worker = Worker::new(config, long_poll).await?;
+    let mut singing = JoinSet::new();
+    // A run that ends by itself has nobody who would hear of it later, and would never be idle.
+    if let (Some(settings), None) = (config.canary, args.until_idle) {
+        singing.spawn(canary::sing(Arc::clone(&worker), settings.every));
+    }
     let stopped = worker.work(idle(&worker, args.until_idle)).await;
+    singing.shutdown().await;
     let report = Report::at_the_end(&worker)?;
     if args.json {
         println!("{}", report.json());

@@ -92,6 +92,7 @@ impl Report {
             "unstamped": null,
             "unprovable": null,
             "receipts": null,
+            "canary": null,
             "faults": null,
             "ledger_bytes": null,
             "limits": null,
@@ -127,6 +128,19 @@ struct Facts<'a> {
 }
 
 impl Facts<'_> {
+    /// `null` where none is sent, or nobody sends it now.
+    fn canary(&self) -> Value {
+        let sent = self.snapshot.filter(|_| self.config.canary.is_some());
+        sent.map_or(Value::Null, |snapshot| {
+            let view = snapshot.canary.clone().unwrap_or_default();
+            json!({
+                "last_seen": view.last_seen.map(Timestamp::rfc3339),
+                "latency_seconds": view.latency.map(seconds),
+                "fault": view.fault,
+            })
+        })
+    }
+
     fn report(&self, state: &str) -> Result<Value, Failure> {
         let totals = self.ledger.totals();
         let oldest = self.ledger.oldest_pending()?.map(|oldest| self.now.since(oldest).as_secs_f64());
@@ -178,6 +192,7 @@ impl Facts<'_> {
             "metrics": self.metrics(),
             "alarms": self.alarms(),
             "alerts": self.alerts(),
+            "canary": self.canary(),
             "faults": self.faults(),
             "ledger_bytes": self.ledger.size_on_disk()?,
             "as_of": self.now.rfc3339(),
@@ -393,6 +408,13 @@ fn table(report: &Value) -> String {
     }
     if let Some(fault) = report.pointer("/receipts/fault").and_then(Value::as_str) {
         text.push_str(&format!("receipt fault {fault}\n"));
+    }
+    if report.get("canary").is_some_and(Value::is_object) {
+        let (seen, latency) = (told("/canary/last_seen"), told("/canary/latency_seconds"));
+        text.push_str(&format!("canary        last seen {seen}, after {latency} s\n"));
+    }
+    if let Some(fault) = report.pointer("/canary/fault").and_then(Value::as_str) {
+        text.push_str(&format!("canary fault  {fault}\n"));
     }
     if let Some(fault) = report.pointer("/queue/fault").and_then(Value::as_str) {
         text.push_str(&format!("queue fault   {fault}\n"));

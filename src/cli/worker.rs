@@ -21,7 +21,7 @@ use crate::watch::pulse::Pulse;
 
 use super::monitor::{self, Watch};
 use super::sync::Syncs;
-use super::world::{Aws, target_settings};
+use super::world::{Aws, learnt_settings};
 use super::{Failure, socket};
 
 /// How long a drain may take before what is under way is dropped; it stays to be done.
@@ -177,7 +177,7 @@ fn settings(config: &Config, long_poll: Duration) -> Settings {
         source_bucket: config.source.bucket.clone(),
         source_owner: config.source.connection.expected_bucket_owner.clone(),
         rules: config.rules.clone(),
-        targets: target_settings(config),
+        targets: learnt_settings(config),
         mode: match config.transfer.mode {
             config::TransferMode::Auto => Mode::Auto,
             config::TransferMode::Stream => Mode::Stream,

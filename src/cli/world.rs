@@ -4,11 +4,13 @@ use std::collections::BTreeMap;
 
 use crate::aws::{Clients, Endpoint, HotPath, kms::Kms, s3::S3Bucket, sqs::SqsQueue};
 use crate::config::{Config, Connection, TransferClient};
-use crate::engine::{ServerSide, TargetSettings};
+use crate::engine::{Conditions, ServerSide, TargetSettings};
 use crate::model::fault::{Fault, Side};
 use crate::model::object::{TargetId, Timestamp};
 use crate::model::usage::Place;
 use crate::ports::{Clock, World};
+
+use super::known;
 
 /// The system's clock.
 #[derive(Clone, Copy, Debug)]
@@ -106,13 +108,30 @@ impl World for Aws {
     }
 }
 
+/// The same with what `repl check` has learnt of the endpoints.
+pub(super) fn learnt_settings(config: &Config) -> BTreeMap<TargetId, TargetSettings> {
+    let mut settings = target_settings(config);
+    for target in &config.targets {
+        let Some(known) = known::read(&config.ledger.path, target, SystemClock.now()) else { continue };
+        let Some(settings) = settings.get_mut(&target.id) else { continue };
+        if known.server_side == Some(false) {
+            settings.server_side = ServerSide::Impossible;
+        }
+        if known.conditional_put == Some(false) || known.conditional_complete == Some(false) {
+            settings.conditions = Conditions::Ignored;
+        }
+        tracing::debug!(target = %target.id, ?known, "known of the endpoint from repl check");
+    }
+    settings
+}
+
 /// What the engine needs to know of every target.
 pub(super) fn target_settings(config: &Config) -> BTreeMap<TargetId, TargetSettings> {
     let source = &config.source.connection;
     let settings = |target: &crate::config::Target| {
         let possible = source.same_identity(&target.connection) && source.same_store(&target.connection);
         let server_side = if possible { ServerSide::Possible } else { ServerSide::Impossible };
-        TargetSettings { bucket: target.bucket.clone(), server_side }
+        TargetSettings { bucket: target.bucket.clone(), server_side, conditions: Conditions::default() }
     };
     config.targets.iter().map(|target| (target.id.clone(), settings(target))).collect()
 }

@@ -189,6 +189,7 @@ pub(super) fn settings(prefix: &str) -> Settings {
         source_bucket: source.clone(),
         period: Duration::from_secs(60),
         thresholds: thresholds(),
+        canary: None,
     });
     let rule = LifecycleRule { enabled: true, expire_days: Some(9), ..LifecycleRule::default() };
     Settings {

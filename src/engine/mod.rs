@@ -83,6 +83,16 @@ pub enum ServerSide {
     Impossible,
 }
 
+/// Whether a target's store holds to `If-None-Match` and `If-Match` of a write, as far as it was found out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Conditions {
+    /// It does: who writes without having looked is told when the target is not as remembered.
+    #[default]
+    Held,
+    /// It ignores them: the target is looked at before each write.
+    Ignored,
+}
+
 /// When a message is deleted from the queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ack {
@@ -99,6 +109,8 @@ pub struct TargetSettings {
     pub bucket: String,
     /// Whether the store may copy by itself.
     pub server_side: ServerSide,
+    /// Whether its store holds to the conditions of a write.
+    pub conditions: Conditions,
 }
 
 /// What the engine is told at its start.

@@ -17,7 +17,7 @@ use super::follow::Following;
 use super::receipts::{self, Brought};
 use super::transfer::{Carried, Judging, Landed, shown};
 use super::verify::Verdict;
-use super::{Shared, TargetSettings, examine, follow, mend};
+use super::{Conditions, Shared, TargetSettings, examine, follow, mend};
 
 /// How often a lost race is decided again at once before the job waits its turn.
 pub(super) const ROUNDS: usize = 6;
@@ -358,6 +358,8 @@ fn unfinished<W: World>(at: &At<'_, W>) -> Option<Following> {
 /// Brings the version itself, if the target does not have it.
 async fn bring_bytes<W: World>(shared: &Arc<Shared<W>>, at: &At<'_, W>, opening: Opening) -> Result<Finish, Stop> {
     match opening {
+        // A condition that nobody keeps protects nothing: both sides are looked at instead.
+        Opening::Read { .. } if at.target.conditions == Conditions::Ignored => {}
         Opening::Read { pick, condition } => match shared.carry(at, &pick, &condition, Judging::ByMemory).await? {
             Carried::Landed(landed) => return Ok(landed_finish(shared, at, *landed)),
             Carried::AlreadyEqual(brought) => return Ok(equal_already(*brought)),

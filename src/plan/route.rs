@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::model::job::{Change, ChangeKind, Job};
 use crate::model::object::{Key, RuleId, Tags, TargetId};
+use crate::model::reserved;
 use crate::ports::Ignored;
 
 /// How much of an object's past a rule brings along.
@@ -67,7 +68,7 @@ impl Rule {
     }
 
     fn claims(&self, target: &TargetId, key: &Key) -> bool {
-        self.enabled && self.target == *target && key.as_str().starts_with(&self.prefix)
+        self.enabled && self.target == *target && key.as_str().starts_with(&self.prefix) && !reserved::is_probe(key)
     }
 
     fn wants(&self, tags: &Tags) -> bool {
@@ -191,6 +192,9 @@ fn ignored(change: &Change, reason: String) -> Ignored {
 }
 
 fn unclaimed(rules: &[Rule], key: &Key) -> String {
+    if reserved::is_probe(key) {
+        return "it is a probe of `repl check`, which is not replicated".to_owned();
+    }
     match rules.iter().find(|rule| !rule.enabled && key.as_str().starts_with(&rule.prefix)) {
         Some(rule) => format!("rule {:?} matches the key but is disabled", rule.id),
         None => "no rule has a prefix that the key begins with".to_owned(),

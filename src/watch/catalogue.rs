@@ -37,6 +37,10 @@ pub enum Metric {
     Quarantined,
     /// Deletes that the brake holds.
     BrakeHeld,
+    /// How long the last canary took.
+    CanaryLatency,
+    /// Whether the last canary did not arrive.
+    CanaryFailed,
     /// The worker lives.
     Heartbeat,
 }
@@ -123,7 +127,7 @@ impl MetricSide {
 
 impl Metric {
     /// All, in the order of the README.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 17] = [
         Self::ReplicationLatency,
         Self::BytesPendingReplication,
         Self::OperationsPendingReplication,
@@ -138,6 +142,8 @@ impl Metric {
         Self::KmsThrottles,
         Self::Quarantined,
         Self::BrakeHeld,
+        Self::CanaryLatency,
+        Self::CanaryFailed,
         Self::Heartbeat,
     ];
 
@@ -159,6 +165,8 @@ impl Metric {
             Self::KmsThrottles => "KmsThrottles",
             Self::Quarantined => "Quarantined",
             Self::BrakeHeld => "BrakeHeld",
+            Self::CanaryLatency => "CanaryLatency",
+            Self::CanaryFailed => "CanaryFailed",
             Self::Heartbeat => "Heartbeat",
         }
     }
@@ -181,6 +189,8 @@ impl Metric {
             Self::KmsThrottles => "repl_kms_throttles",
             Self::Quarantined => "repl_quarantined_messages",
             Self::BrakeHeld => "repl_brake_held_deletes",
+            Self::CanaryLatency => "repl_canary_latency_seconds",
+            Self::CanaryFailed => "repl_canary_failed",
             Self::Heartbeat => "repl_heartbeats",
         }
     }
@@ -189,7 +199,7 @@ impl Metric {
     #[must_use]
     pub fn unit(self) -> Unit {
         match self {
-            Self::ReplicationLatency | Self::OldestPendingAge => Unit::Seconds,
+            Self::ReplicationLatency | Self::OldestPendingAge | Self::CanaryLatency => Unit::Seconds,
             Self::BytesPendingReplication | Self::BytesReplicated => Unit::Bytes,
             Self::OperationsPendingReplication
             | Self::OperationsFailedReplication
@@ -201,6 +211,7 @@ impl Metric {
             | Self::KmsThrottles
             | Self::Quarantined
             | Self::BrakeHeld
+            | Self::CanaryFailed
             | Self::Heartbeat => Unit::Count,
         }
     }
@@ -223,7 +234,9 @@ impl Metric {
             | Self::OperationsFailedReplication
             | Self::OldestPendingAge
             | Self::Quarantined
-            | Self::BrakeHeld => Kind::Gauge,
+            | Self::BrakeHeld
+            | Self::CanaryLatency
+            | Self::CanaryFailed => Kind::Gauge,
         }
     }
 
@@ -243,6 +256,8 @@ impl Metric {
             | Self::BytesReplicated
             | Self::Quarantined
             | Self::BrakeHeld
+            | Self::CanaryLatency
+            | Self::CanaryFailed
             | Self::Heartbeat => Scope::Whole,
         }
     }
@@ -273,6 +288,8 @@ impl Metric {
             Self::KmsThrottles => "Uses of a KMS key that were throttled",
             Self::Quarantined => "Messages that could not be understood and are kept",
             Self::BrakeHeld => "Deletes that the brake holds until an operator releases them",
+            Self::CanaryLatency => "How long the last canary took from its writing to its being seen at all targets",
+            Self::CanaryFailed => "1 while the last canary did not arrive, else 0; only where canaries are sent",
             Self::Heartbeat => "One for each interval in which the worker lives",
         }
     }

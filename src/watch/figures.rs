@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::catalogue::{Kind, Metric, MetricSide, of_rule, of_side, of_source};
-use super::pulse::{Histogram, QueueView, SideErrors, Snapshot};
+use super::pulse::{CanaryView, Histogram, QueueView, SideErrors, Snapshot};
 use crate::ledger::{Count, Ledger};
 use crate::model::fault::Fault;
 use crate::model::object::{RuleId, Timestamp};
@@ -84,6 +84,8 @@ pub struct Figures {
     pub quarantined: u64,
     /// Deletes that the brake holds.
     pub brake_held: u64,
+    /// The last canary; `None` where none is sent.
+    pub canary: Option<CanaryView>,
     /// Intervals lived through since start.
     pub heartbeats: u64,
 }
@@ -115,8 +117,21 @@ impl Figures {
             oldest: oldest(missing.map(|missing| now.since(missing)), unseen),
             quarantined: totals.quarantined,
             brake_held: totals.held.operations,
+            canary: snapshot.canary.clone(),
             heartbeats: snapshot.heartbeats,
         })
+    }
+
+    /// Seconds that the last canary took; `None` where none arrived yet.
+    #[must_use]
+    pub fn canary_latency(&self) -> Option<f64> {
+        Some(self.canary.as_ref()?.latency?.as_secs_f64())
+    }
+
+    /// 1 while the last canary did not arrive; `None` where none is sent.
+    #[must_use]
+    pub fn canary_failed(&self) -> Option<u64> {
+        self.canary.as_ref().map(|canary| u64::from(canary.fault.is_some()))
     }
 
     /// What one interval came to, this moment being its end and `before` its start: zeros are said, what is not known
@@ -151,6 +166,8 @@ impl Figures {
             Metric::BytesReplicated => more(self.replicated.bytes, before.replicated.bytes),
             Metric::Quarantined => level(self.quarantined),
             Metric::BrakeHeld => level(self.brake_held),
+            Metric::CanaryLatency => self.canary_latency().map(|latency| vec![(latency, 1)]),
+            Metric::CanaryFailed => self.canary_failed().and_then(level),
             Metric::Heartbeat => more(self.heartbeats, before.heartbeats),
             Metric::S3Errors4xx
             | Metric::S3Errors5xx
@@ -182,6 +199,8 @@ impl Figures {
                 | Metric::KmsThrottles
                 | Metric::Quarantined
                 | Metric::BrakeHeld
+                | Metric::CanaryLatency
+                | Metric::CanaryFailed
                 | Metric::Heartbeat => return,
             };
             push(data, metric, of_rule(&settings.source_bucket, destination, rule), values);
@@ -217,6 +236,8 @@ impl Figures {
             | Metric::BytesReplicated
             | Metric::Quarantined
             | Metric::BrakeHeld
+            | Metric::CanaryLatency
+            | Metric::CanaryFailed
             | Metric::Heartbeat => None,
         }
     }

@@ -48,6 +48,13 @@ impl Collector for Page {
                 Kind::Counter => MetricType::Counter,
                 Kind::Gauge => MetricType::Gauge,
             };
+            let canary = [
+                (Metric::CanaryLatency, self.figures.canary_latency().is_none()),
+                (Metric::CanaryFailed, self.figures.canary.is_none()),
+            ];
+            if canary.contains(&(metric, true)) {
+                continue;
+            }
             let mut family = encoder.encode_descriptor(metric.prometheus_name(), metric.help(), None, kind)?;
             match metric.scope() {
                 Scope::Rules => self.rules(metric, &mut family)?,
@@ -85,6 +92,8 @@ impl Page {
                 | Metric::KmsThrottles
                 | Metric::Quarantined
                 | Metric::BrakeHeld
+                | Metric::CanaryLatency
+                | Metric::CanaryFailed
                 | Metric::Heartbeat => {}
             }
         }
@@ -111,6 +120,14 @@ impl Page {
             Metric::Heartbeat => ConstCounter::new(figures.heartbeats).encode(series),
             Metric::Quarantined => gauge(figures.quarantined, series),
             Metric::BrakeHeld => gauge(figures.brake_held, series),
+            Metric::CanaryLatency => match figures.canary_latency() {
+                Some(latency) => ConstGauge::new(latency).encode(series),
+                None => Ok(()),
+            },
+            Metric::CanaryFailed => match figures.canary_failed() {
+                Some(failed) => gauge(failed, series),
+                None => Ok(()),
+            },
             Metric::ReplicationLatency
             | Metric::BytesPendingReplication
             | Metric::OperationsPendingReplication

@@ -145,6 +145,19 @@ pub struct ReceiptsView {
     pub upload_fault: Option<String>,
 }
 
+/// What is known of the canary that this worker sends.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CanaryView {
+    /// When one was last seen at all targets.
+    pub last_seen: Option<Timestamp>,
+    /// How long that one took.
+    pub latency: Option<Duration>,
+    /// Why the last one did not arrive, if it did not.
+    pub fault: Option<String>,
+    /// Canaries since start that did not arrive.
+    pub failed: u64,
+}
+
 /// All figures at one moment.
 #[derive(Clone, Debug, Default)]
 pub struct Snapshot {
@@ -170,6 +183,8 @@ pub struct Snapshot {
     pub metrics: Option<MetricsView>,
     /// The alarms; `None` where somebody else evaluates them.
     pub alarms: Option<AlarmsView>,
+    /// The canary; `None` where none is sent.
+    pub canary: Option<CanaryView>,
 }
 
 /// What the pace controller looks at.
@@ -260,6 +275,11 @@ impl Pulse {
     /// Something happened to the alarms.
     pub fn alarms(&self, change: impl FnOnce(&mut AlarmsView)) {
         self.with(|state| change(state.alarms.get_or_insert_default()));
+    }
+
+    /// Something became of a canary.
+    pub fn canary(&self, change: impl FnOnce(&mut CanaryView)) {
+        self.with(|state| change(state.canary.get_or_insert_default()));
     }
 
     /// The few figures that the pace controller needs.

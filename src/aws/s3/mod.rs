@@ -10,6 +10,8 @@ mod metering;
 mod multipart;
 mod objects;
 mod read;
+pub mod replication;
+pub mod settings;
 mod write;
 
 use std::fmt;

@@ -153,6 +153,7 @@ fn alarms() -> Alarms {
                 // Paused time runs ahead while the ledger's thread works: minutes are left out, and that is no silence here.
                 worker_silent: NonZeroU32::new(1000).unwrap(),
             },
+            canary: None,
         },
         reminder: None,
         region: "eu-west-2".to_owned(),

@@ -32,6 +32,7 @@ pub fn definitions(settings: &Settings) -> Definitions {
     alarms.extend(infrastructure(settings));
     alarms.extend(storage(settings));
     alarms.push(worker_silent(settings));
+    alarms.extend(settings.canary.map(|every| canary_failed(settings, every)));
     Definitions { alarms, composites: composites(settings) }
 }
 
@@ -246,6 +247,23 @@ fn worker_silent(settings: &Settings) -> Alarm {
         settings.source_bucket
     ));
     Alarm { comparison: Comparison::LessThan, ..alarm }
+}
+
+fn canary_failed(settings: &Settings, every: Duration) -> Alarm {
+    let failed = Own {
+        settings,
+        id: AlarmId::CanaryFailed,
+        metric: Metric::CanaryFailed,
+        side: None,
+        threshold: 0.0,
+        periods: 2,
+        missing: MissingData::Ignore,
+    };
+    failed.says(format!(
+        "The canary that is written to {} every {} s did not arrive: see its fault in `repl status`, then `repl check`.",
+        settings.source_bucket,
+        every.as_secs()
+    ))
 }
 
 fn composites(settings: &Settings) -> Vec<Composite> {

@@ -42,6 +42,8 @@ pub struct Settings {
     pub period: Duration,
     /// When each alarm fires.
     pub thresholds: Thresholds,
+    /// How often a canary is sent; `None` where none is, which then has no alarm.
+    pub canary: Option<Duration>,
 }
 
 /// When each alarm fires (DESIGN 5.2). Counts and sizes are per evaluation period.
@@ -108,6 +110,8 @@ pub enum AlarmId {
     SourceSizeGrowth,
     /// The worker does not live.
     WorkerSilent,
+    /// The canary does not arrive; only where one is sent.
+    CanaryFailed,
     /// Composite: replication itself is in danger.
     SystemHealth,
     /// Composite: what replication stands on is in trouble.
@@ -118,7 +122,7 @@ pub enum AlarmId {
 
 impl AlarmId {
     /// All, composites last.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::ReplicationFailure,
         Self::ReplicationLatencyWarning,
         Self::ReplicationLatencyCritical,
@@ -133,6 +137,7 @@ impl AlarmId {
         Self::SourceObjectCount,
         Self::SourceSizeGrowth,
         Self::WorkerSilent,
+        Self::CanaryFailed,
         Self::SystemHealth,
         Self::InfrastructureHealth,
         Self::Escalation,
@@ -156,6 +161,7 @@ impl AlarmId {
             Self::SourceObjectCount => "SourceObjectCount",
             Self::SourceSizeGrowth => "SourceSizeGrowth",
             Self::WorkerSilent => "WorkerSilent",
+            Self::CanaryFailed => "CanaryFailed",
             Self::SystemHealth => "SystemHealth",
             Self::InfrastructureHealth => "InfrastructureHealth",
             Self::Escalation => "Escalation",

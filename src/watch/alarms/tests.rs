@@ -31,12 +31,13 @@ pub(super) fn settings() -> Settings {
         source_bucket: "acme-primary".to_owned(),
         period: Duration::from_secs(60),
         thresholds: thresholds(),
+        canary: Some(Duration::from_secs(60)),
     }
 }
 
 /// The table of DESIGN 5.2, one line an alarm: name, metric, dimensions after the bucket, statistic, comparison,
 /// threshold, M of N, missing data.
-const TABLE: [&str; 14] = [
+const TABLE: [&str; 15] = [
     "ReplicationFailure OperationsFailedReplication - Maximum > 0 2/2 ignore",
     "ReplicationLatencyWarning ReplicationLatency - Maximum > 1800 1/1 notBreaching",
     "ReplicationLatencyCritical ReplicationLatency - Maximum > 3600 1/1 notBreaching",
@@ -51,6 +52,7 @@ const TABLE: [&str; 14] = [
     "SourceObjectCount NumberOfObjects StorageType=AllStorageTypes Average <= 0 1/1 missing",
     "SourceSizeGrowth DIFF(SUM([m1,m2,m3,m4,m5,m6,m7,m8])) - - > 1099511627776 1/1 missing",
     "WorkerSilent Heartbeat - Sum < 1 3/3 breaching",
+    "CanaryFailed CanaryFailed - Maximum > 0 2/2 ignore",
 ];
 
 fn line(alarm: &Alarm) -> String {
@@ -127,6 +129,14 @@ fn tiers_and_places_fit_together() {
         known.push(composite.id);
     }
     assert_eq!(known, AlarmId::ALL);
+}
+
+/// Without a canary there is no alarm on it.
+#[test]
+fn the_canary_has_an_alarm_only_where_one_is_sent() {
+    let named = |canary| definitions(&Settings { canary, ..settings() }).alarms.into_iter().map(|alarm| alarm.id);
+    assert!(named(Some(Duration::from_secs(60))).any(|id| id == AlarmId::CanaryFailed));
+    assert!(!named(None).any(|id| id == AlarmId::CanaryFailed));
 }
 
 /// Every series an alarm looks at is one that the catalogue sends with just these dimensions.

@@ -1,0 +1,159 @@
+//! This machine and the config: disk of the ledger, and rules that meet.
+
+use std::io::Write as _;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::finding::{Check, Finding};
+use crate::config::Config;
+use crate::plan::route::Rule;
+
+/// A ledger on less is soon full: sled keeps segments of 512 KiB, receipts up to 16 MiB a file, a backlog grows.
+const LEAST_FREE: u64 = 64 << 20;
+/// Flushes that are timed; the median counts.
+const FLUSHES: usize = 9;
+/// A flush that takes longer admits fewer than 20 batches a second.
+const SLOW: Duration = Duration::from_millis(50);
+
+/// The rows of side `local`.
+pub(super) async fn rows(config: &Config) -> Vec<Check> {
+    let place = config.ledger.path.clone();
+    let disk = Check::of("ledger-disk", "local", async move {
+        match tokio::task::spawn_blocking(move || disk(&place)).await {
+            Ok(finding) => finding,
+            Err(error) => Finding::fail(format!("the disk could not be looked at: {error}"), "check again"),
+        }
+    });
+    vec![disk.await, Check::at_once("rules", "local", overlaps(&config.rules))]
+}
+
+/// Where the ledger is, or would be made.
+fn nearest(place: &Path) -> PathBuf {
+    let there = place.ancestors().find(|ancestor| ancestor.exists() && !ancestor.as_os_str().is_empty());
+    there.map_or_else(|| PathBuf::from("."), Path::to_path_buf)
+}
+
+fn disk(place: &Path) -> Finding {
+    let directory = nearest(place);
+    let shown = directory.display();
+    if !directory.is_dir() {
+        return Finding::fail(format!("{shown} is not a directory"), "correct [ledger] path in the config");
+    }
+    let flushed = match flushes(&directory) {
+        Ok(flushed) => flushed,
+        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
+            return Finding::fail(
+                format!("the ledger cannot be written in {shown}: {error}"),
+                format!("sudo install -d -m 0700 -o \"$(id -un)\" {}, or correct [ledger] path", place.display()),
+            );
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::StorageFull => {
+            return Finding::fail(
+                format!("the disk of the ledger in {shown} is full: {error}"),
+                format!("free at least {} MiB there, or move [ledger] path to another disk", LEAST_FREE >> 20),
+            );
+        }
+        Err(error) => {
+            return Finding::fail(
+                format!("the ledger cannot be written in {shown}: {error}"),
+                "free or mend that disk, or correct [ledger] path in the config",
+            );
+        }
+    };
+    judge(&directory, flushed)
+}
+
+fn judge(directory: &Path, flushed: Duration) -> Finding {
+    let shown = directory.display();
+    let free = match rustix::fs::statvfs(directory) {
+        Ok(disk) => disk.f_bavail.saturating_mul(disk.f_frsize),
+        Err(error) => return Finding::fail(format!("free space in {shown} is not told: {error}"), "mend that disk"),
+    };
+    let (mib, millis) = (free >> 20, flushed.as_secs_f64() * 1000.0);
+    if free < LEAST_FREE {
+        return Finding::fail(
+            format!("only {mib} MiB are free for the ledger in {shown}"),
+            format!("free at least {} MiB there, or move [ledger] path to another disk", LEAST_FREE >> 20),
+        );
+    }
+    if flushed > SLOW {
+        return Finding::fail(
+            format!("a flush to disk in {shown} takes {millis:.0} ms, and every batch of events waits for one"),
+            "put [ledger] path on a local disk, not on a network share or a worn-out card",
+        );
+    }
+    Finding::pass(format!("{mib} MiB free in {shown}, a flush to disk takes {millis:.1} ms"))
+}
+
+/// The median time of a flush of 4 KiB.
+fn flushes(directory: &Path) -> std::io::Result<Duration> {
+    let path = directory.join(format!(".repl-check-{}", std::process::id()));
+    let timed = time_flushes(&path);
+    let removed = std::fs::remove_file(&path);
+    let mut times = timed?;
+    removed?;
+    times.sort_unstable();
+    Ok(times.get(times.len() / 2).copied().unwrap_or_default())
+}
+
+fn time_flushes(path: &Path) -> std::io::Result<Vec<Duration>> {
+    let mut file = std::fs::File::create(path)?;
+    let page = [0_u8; 4096];
+    let mut times = Vec::with_capacity(FLUSHES);
+    for _ in 0..FLUSHES {
+        file.write_all(&page)?;
+        let began = Instant::now();
+        file.sync_data()?;
+        times.push(began.elapsed());
+    }
+    Ok(times)
+}
+
+/// Whether whoever checks may make the ledger's directory without taking it from the worker's user: root may not.
+pub(super) fn may_make(place: &Path) -> bool {
+    let owner = std::fs::metadata("/proc/self").map(|own| own.uid());
+    !place.exists() && owner.is_ok_and(|owner| owner != 0)
+}
+
+/// Rules of one target that meet, and those that can never hold.
+fn overlaps(rules: &[Rule]) -> Finding {
+    let enabled: Vec<&Rule> = rules.iter().filter(|rule| rule.enabled).collect();
+    let (mut meeting, mut never) = (Vec::new(), Vec::new());
+    for (nth, one) in enabled.iter().enumerate() {
+        for other in enabled.iter().skip(nth + 1).filter(|other| other.target == one.target) {
+            let (above, below) = if other.priority > one.priority { (*other, *one) } else { (*one, *other) };
+            let covers = below.prefix.starts_with(&above.prefix);
+            if covers && above.tags.iter().all(|(name, value)| below.tags.get(name) == Some(value)) {
+                never.push(format!(
+                    "rule {:?} can never hold: {:?} comes first for all of its keys",
+                    below.id, above.id
+                ));
+            } else if meet(above, below) {
+                meeting.push(format!("{:?} comes before {:?}", above.id, below.id));
+            }
+        }
+    }
+    if let Some(first) = never.first() {
+        return Finding::fail(
+            never.join("; ").clone(),
+            format!(
+                "give the narrower rule the higher priority, or remove it ({} in all; first: {first})",
+                never.len()
+            ),
+        );
+    }
+    if meeting.is_empty() {
+        return Finding::pass("no two rules of one target claim the same key");
+    }
+    Finding::pass(format!("where both claim a key, {}", meeting.join("; ")))
+}
+
+/// Whether some object could be claimed by both.
+fn meet(one: &Rule, other: &Rule) -> bool {
+    let prefixes = one.prefix.starts_with(&other.prefix) || other.prefix.starts_with(&one.prefix);
+    let tags = one.tags.iter().all(|(name, value)| other.tags.get(name).is_none_or(|theirs| theirs == value));
+    prefixes && tags
+}

@@ -1,0 +1,68 @@
+//! Takes away what the probes left, whatever became of them: everything under this check's own prefix.
+
+use super::Probes;
+use super::finding::{Check, Finding, Outcome};
+use super::side::Bucket;
+use crate::cli::fix::{grant, statement};
+use crate::model::fault::{Fault, FaultKind};
+use crate::model::object::Key;
+use crate::ports::{Condition, ObjectStore, UploadRef};
+
+impl Probes<'_> {
+    /// One row for a bucket that was written to; `None` where nothing was left there.
+    pub(super) async fn sweep(&self, bucket: &Bucket<'_>) -> Option<Check> {
+        let check = Check::of("clean-up", bucket.side, self.remove_probes(bucket)).await;
+        (check.finding.outcome != Outcome::Pass || self.wrote(bucket)).then_some(check)
+    }
+
+    async fn remove_probes(&self, bucket: &Bucket<'_>) -> Finding {
+        let place = bucket.place;
+        for (key, id) in bucket.store.open_uploads(&self.prefix()).await.unwrap_or_default() {
+            // What is aborted already is gone, and what cannot be is told by the multipart probe.
+            bucket.store.abort_upload(UploadRef { key: &key, id: &id }).await.ok();
+        }
+        let page = match bucket.store.list_versions(&self.prefix(), None).await {
+            Ok(page) => page,
+            Err(fault) => return self.hide(bucket, &fault).await,
+        };
+        let mut left = None;
+        for entry in &page.entries {
+            if let Err(fault) = bucket.store.erase(&entry.key, Some(&entry.version)).await {
+                left = Some(fault);
+            }
+        }
+        match left {
+            None => Finding::pass("nothing of this check is left"),
+            Some(fault) => {
+                let hidden = self.hide(bucket, &fault).await;
+                let statement = statement(&["s3:DeleteObjectVersion"], &place.own());
+                if fault.kind == FaultKind::Denied {
+                    hidden.with_fix(format!(
+                        "{}; or have a lifecycle rule expire noncurrent versions under \".repl/\"",
+                        grant(&statement, "the bucket's policy")
+                    ))
+                } else {
+                    hidden
+                }
+            }
+        }
+    }
+
+    /// What cannot be removed version by version is deleted as any object: with versions it is hidden then.
+    async fn hide(&self, bucket: &Bucket<'_>, why: &Fault) -> Finding {
+        let mut hidden = 0;
+        for key in self.keys_written() {
+            hidden += u32::from(bucket.store.delete(&key, &Condition::Any).await.is_ok());
+        }
+        let prefix = self.prefix();
+        Finding::skipped(if hidden > 0 {
+            format!("versions of a few bytes stay under {prefix:?}, behind delete markers: {why}")
+        } else {
+            format!("versions of a few bytes stay under {prefix:?}: {why}")
+        })
+    }
+
+    fn keys_written(&self) -> Vec<Key> {
+        ["probe", "tagged", "wrong", "event", "sealed-0"].into_iter().map(|name| self.key(name)).collect()
+    }
+}

@@ -1,0 +1,105 @@
+//! What `repl check` has learnt of each target's endpoint: kept in a file beside the ledger, so that it can be written
+//! while a worker has that open, and read when one starts.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::Target;
+use crate::model::object::Timestamp;
+
+/// Another form is not guessed at: as if nothing were known.
+const FORMAT: u32 = 1;
+/// Stores are upgraded and policies mended: older knowledge is none.
+const BELIEVED: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+
+/// What one endpoint can do; `None` where it was not found out.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Known {
+    /// Where: another endpoint or bucket under the same name is another matter.
+    endpoint: Option<String>,
+    bucket: String,
+    /// When, in milliseconds since 1970.
+    learnt: u64,
+    /// Whether a PUT holds to `If-None-Match` and `If-Match`.
+    pub(super) conditional_put: Option<bool>,
+    /// Whether the end of a multipart upload does.
+    pub(super) conditional_complete: Option<bool>,
+    /// Whether a CopyObject does.
+    pub(super) conditional_copy: Option<bool>,
+    /// Whether the store refuses bytes that differ from their checksum.
+    pub(super) checksums: Option<bool>,
+    /// Whether the store may copy from the source by itself.
+    pub(super) server_side: Option<bool>,
+}
+
+impl Known {
+    /// Nothing yet of this target.
+    pub(super) fn of(target: &Target, now: Timestamp) -> Self {
+        let endpoint = target.connection.endpoint.clone();
+        Self { endpoint, bucket: target.bucket.clone(), learnt: now.0, ..Self::default() }
+    }
+
+    fn is_about(&self, target: &Target) -> bool {
+        self.endpoint == target.connection.endpoint && self.bucket == target.bucket
+    }
+}
+
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct File {
+    format: u32,
+    targets: BTreeMap<String, Known>,
+}
+
+fn place(ledger: &Path) -> PathBuf {
+    ledger.join("endpoints.json")
+}
+
+/// Remembers it, where there is a ledger: `false` where there is none yet.
+pub(super) fn write(ledger: &Path, targets: BTreeMap<String, Known>) -> std::io::Result<bool> {
+    if !ledger.exists() {
+        return Ok(false);
+    }
+    let text = serde_json::to_vec(&File { format: FORMAT, targets }).map_err(std::io::Error::from)?;
+    let new = ledger.join("endpoints.json.new");
+    std::fs::write(&new, text)?;
+    std::fs::rename(&new, place(ledger))?;
+    Ok(true)
+}
+
+/// What is known of a target, unless it is too old or about another endpoint.
+pub(super) fn read(ledger: &Path, target: &Target, now: Timestamp) -> Option<Known> {
+    let text = std::fs::read(place(ledger)).ok()?;
+    let mut file = serde_json::from_slice::<File>(&text).ok().filter(|file| file.format == FORMAT)?;
+    let known = file.targets.remove(target.id.as_str())?;
+    let age = u128::from(now.0.saturating_sub(known.learnt));
+    (known.is_about(target) && age <= BELIEVED.as_millis()).then_some(known)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Connection;
+    use crate::model::object::TargetId;
+
+    #[test]
+    fn it_is_believed_for_a_while_and_of_one_endpoint() {
+        let directory = tempfile::tempdir().unwrap();
+        let target = Target { id: TargetId::new("dr"), bucket: "b".to_owned(), connection: Connection::default() };
+        let now = Timestamp(1_000_000);
+        let known = Known { server_side: Some(false), ..Known::of(&target, now) };
+        let all = BTreeMap::from([("dr".to_owned(), known.clone())]);
+        assert!(!write(&directory.path().join("absent"), all.clone()).unwrap(), "no ledger is made for it");
+        assert_eq!(read(directory.path(), &target, now), None);
+        assert!(write(directory.path(), all).unwrap());
+        assert_eq!(read(directory.path(), &target, now), Some(known));
+        let elsewhere = Target { bucket: "c".to_owned(), ..target.clone() };
+        assert_eq!(read(directory.path(), &elsewhere, now), None);
+        let late = Timestamp(now.0 + 31 * 24 * 60 * 60 * 1000);
+        assert_eq!(read(directory.path(), &target, late), None);
+        std::fs::write(place(directory.path()), r#"{"format":2,"targets":{}}"#).unwrap();
+        assert_eq!(read(directory.path(), &target, now), None, "another form is not guessed at");
+    }
+}

@@ -1,0 +1,339 @@
+//! `repl check` in a good world and in broken ones: for each the very sentence that a user sees.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests panic")]
+
+mod support;
+
+use std::time::Duration;
+
+use aws_sdk_s3::types::NotificationConfiguration;
+use serde_json::Value;
+use support::pair::{Bucket, Pair, Setup};
+use support::proxy::{Act, Proxy, Rule, Seen};
+use support::servers::Server;
+use support::worker::{Output, eventually, run_repl, spawn_repl, spawn_repl_into};
+
+const PATIENCE: Duration = Duration::from_secs(120);
+
+fn setup() -> Setup {
+    Setup::on(Server::Ministack, Server::Ministack)
+}
+
+/// Runs `repl check`, beside a worker if there is one; its object.
+async fn checked(pair: &Pair, flags: &[&str], code: i32) -> Value {
+    let said = ["check.out", "check.err"].map(|name| pair.directory.path().join(name));
+    let words = [&["check", "--json"], flags].concat();
+    let output = spawn_repl_into(pair, &words, said).end(PATIENCE).await.expect_code(code);
+    let told = output.json();
+    let count =
+        |outcome: &str| told["checks"].as_array().unwrap().iter().filter(|row| row["outcome"] == outcome).count();
+    assert_eq!(told["passed"], count("pass"), "{told:#}");
+    assert_eq!(told["failed"], count("fail"), "{told:#}");
+    assert_eq!(told["skipped"], count("skipped"), "{told:#}");
+    for row in told["checks"].as_array().unwrap() {
+        assert!(row["seconds"].is_f64() && row["reason"].as_str().is_some_and(|reason| !reason.is_empty()), "{row}");
+        assert!(row["outcome"] != "fail" || row["fix"].is_string(), "a failure says what mends it: {row}");
+    }
+    told
+}
+
+/// The row of that name and side.
+fn row<'a>(told: &'a Value, side: &str, name: &str) -> &'a Value {
+    let rows = told["checks"].as_array().unwrap();
+    let found = rows.iter().find(|row| row["side"] == side && row["name"].as_str().unwrap().starts_with(name));
+    found.unwrap_or_else(|| panic!("no {name} of {side} in {told:#}"))
+}
+
+fn outcome<'a>(told: &'a Value, side: &str, name: &str) -> &'a str {
+    row(told, side, name)["outcome"].as_str().unwrap()
+}
+
+fn failures(told: &Value) -> Vec<String> {
+    let rows = told["checks"].as_array().unwrap();
+    let failed = rows.iter().filter(|row| row["outcome"] == "fail");
+    failed.map(|row| format!("{} {}", row["side"].as_str().unwrap(), row["name"].as_str().unwrap())).collect()
+}
+
+/// Asserts that a probe failed with this sentence and this fix.
+fn failed(told: &Value, side: &str, name: &str, sentence: &str, fix: &str) {
+    let row = row(told, side, name);
+    assert_eq!(row["outcome"], "fail", "{row:#}");
+    assert!(row["reason"].as_str().unwrap().contains(sentence), "{row:#}\nsays not {sentence}");
+    assert!(row["fix"].as_str().unwrap().contains(fix), "{row:#}\nmends not by {fix}");
+}
+
+/// Whatever a bucket holds under our own prefix: versions, markers, uploads.
+async fn left(bucket: &Bucket) -> Vec<String> {
+    let versions = bucket.s3.list_object_versions().bucket(&bucket.name).prefix(".repl/").send().await.unwrap();
+    let objects = versions.versions().iter().map(|one| one.key().unwrap().to_owned());
+    let markers = versions.delete_markers().iter().map(|one| format!("marker {}", one.key().unwrap()));
+    let uploads = bucket.s3.list_multipart_uploads().bucket(&bucket.name).send().await.unwrap();
+    let uploads = uploads.uploads().iter().map(|one| format!("upload {}", one.key().unwrap()));
+    objects.chain(markers).chain(uploads).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_good_world_passes_and_nothing_is_left() {
+    let pair = setup().rule("delete_markers = true\nkms_key = \"{target_key}\"").build().await;
+    pair.source.put("a/sample", "content").await;
+    let told = checked(&pair, &[], 0).await;
+    assert_eq!(failures(&told), Vec::<String>::new());
+    for (side, name) in [
+        ("source", "credentials"),
+        ("source", "bucket"),
+        ("source", "list"),
+        ("source", "list-versions"),
+        ("source", "read"),
+        ("source", "tags"),
+        ("target dr", "credentials"),
+        ("target dr", "write"),
+        ("target dr", "read"),
+        ("target dr", "tag"),
+        ("target dr", "multipart"),
+        ("target dr", "delete-marker"),
+        ("target dr", "encrypt arn:"),
+        ("target dr", "clean-up"),
+        ("source", "clean-up"),
+        ("queue", "queue"),
+        ("queue", "notification"),
+        ("local", "ledger-disk"),
+        ("local", "rules"),
+    ] {
+        assert_eq!(outcome(&told, side, name), "pass", "{:#}", row(&told, side, name));
+    }
+    assert_eq!(left(&pair.source).await, Vec::<String>::new());
+    assert_eq!(left(&pair.target).await, Vec::<String>::new());
+}
+
+/// What the proxy saw written to a bucket.
+fn writes(proxy: &Proxy, bucket: &str) -> usize {
+    let path = format!("/{bucket}");
+    proxy.count(|seen| seen.path.starts_with(&path) && ["PUT", "POST", "DELETE"].contains(&seen.method.as_str()))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn read_only_writes_nothing_anywhere() {
+    let proxy = Proxy::before(&Server::Ministack.access().endpoint);
+    let way = Some(proxy.endpoint());
+    let setup = Setup { source_endpoint: way.clone(), target_endpoint: way.clone(), ..setup() };
+    let pair = setup.more(&format!("[monitoring]\nendpoint = \"{}\"\n", way.unwrap())).build().await;
+    pair.source.put("a", "content").await;
+    let told = checked(&pair, &["--read-only"], 0).await;
+    assert_eq!(writes(&proxy, &pair.target.name) + writes(&proxy, &pair.source.name), 0);
+    assert!(!proxy.seen().iter().any(|seen| seen.path.contains("PutMetricData")));
+    let why = "it writes one object to the source, and --read-only was given";
+    assert_eq!(row(&told, "queue", "notification")["reason"], why);
+    assert_eq!(outcome(&told, "target dr", "write"), "skipped");
+    assert_eq!(outcome(&told, "target dr", "list"), "pass");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_denied_is_told_with_the_very_statement() {
+    let proxy = Proxy::before(&Server::Ministack.access().endpoint);
+    let setup = Setup { target_endpoint: Some(proxy.endpoint()), source_endpoint: Some(proxy.endpoint()), ..setup() };
+    let pair = setup.build().await;
+    pair.source.put("a", "content").await;
+    let (source, target) = (format!("/{}", pair.source.name), format!("/{}", pair.target.name));
+    let to_source = source.clone();
+    proxy.add(Rule::when(move |seen| seen.path.starts_with(&to_source) && seen.asks("versions"), denied()));
+    let to_source = source.clone();
+    proxy.add(Rule::when(move |seen| seen.path.starts_with(&to_source) && seen.asks("tagging"), denied()));
+    proxy.add(Rule::when(move |seen| seen.path.starts_with(&source) && seen.method == "PUT", denied()));
+    let to_target = target.clone();
+    proxy.add(Rule::when(move |seen| seen.path.starts_with(&to_target) && seen.asks("uploads"), denied()));
+    proxy.add(Rule::when(move |seen| seen.path.starts_with(&target) && seen.method == "DELETE", denied()));
+    let told = checked(&pair, &[], 1).await;
+    let (source, target) = (&pair.source.name, &pair.target.name);
+    failed(
+        &told,
+        "source",
+        "list-versions",
+        "could not list versions at the source: AccessDenied: as the test says",
+        &format!(r#"{{"Effect":"Allow","Action":"s3:ListBucketVersions","Resource":"arn:aws:s3:::{source}"}}"#),
+    );
+    failed(
+        &told,
+        "source",
+        "tags",
+        "could not read tags at the source: AccessDenied: as the test says",
+        &format!(
+            r#"{{"Effect":"Allow","Action":["s3:GetObjectTagging","s3:GetObjectVersionTagging"],"Resource":"arn:aws:s3:::{source}/*"}}"#
+        ),
+    );
+    failed(
+        &told,
+        "target dr",
+        "multipart",
+        "AccessDenied: as the test says",
+        &format!(r#"{{"Effect":"Allow","Action":"s3:PutObject","Resource":"arn:aws:s3:::{target}/*"}}"#),
+    );
+    failed(
+        &told,
+        "target dr",
+        "delete-marker",
+        "could not delete object at the target: AccessDenied: as the test says",
+        &format!(r#"{{"Effect":"Allow","Action":"s3:DeleteObject","Resource":"arn:aws:s3:::{target}/*"}}"#),
+    );
+    // Not to write at the source is no failure: the worker does not need it.
+    let event = row(&told, "queue", "notification");
+    assert_eq!(event["outcome"], "skipped", "{event:#}");
+    assert!(event["reason"].as_str().unwrap().contains("so no event could be waited for"), "{event:#}");
+    let swept = row(&told, "target dr", "clean-up");
+    assert_eq!(swept["outcome"], "skipped", "{swept:#}");
+    assert!(swept["fix"].as_str().unwrap().contains("s3:DeleteObjectVersion"), "{swept:#}");
+}
+
+fn denied() -> Act {
+    Act::error(403, "AccessDenied")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn disabled_keys_of_both_sides_are_told() {
+    let rule = "kms_map = { \"{source_key}\" = \"{target_key}\" }";
+    let pair = setup().rule(rule).build().await;
+    pair.kms(pair.target.region).disable_key().key_id(&pair.target_key).send().await.unwrap();
+    let told = checked(&pair, &["--read-only"], 0).await;
+    assert_eq!(outcome(&told, "source", "decrypt arn:"), "skipped", "enabled, but nothing lies under it");
+    let told = checked(&pair, &[], 1).await;
+    let name = format!("encrypt {}", pair.target_key);
+    let sentence = format!("the target key {} is disabled: nothing can be written under it", pair.target_key);
+    failed(&told, "target dr", &name, &sentence, "enable it: aws kms enable-key --region eu-west-2 --key-id arn:");
+    pair.kms(pair.source.region).disable_key().key_id(&pair.source_key).send().await.unwrap();
+    let told = checked(&pair, &["--read-only"], 1).await;
+    let sentence = format!("the source key {} is disabled: nothing under it can be read", pair.source_key);
+    failed(&told, "source", "decrypt arn:", &sentence, "aws kms enable-key --region us-east-1");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_missing_notification_and_a_queue_that_is_gone_are_told() {
+    let pair = setup().build().await;
+    pair.source
+        .s3
+        .put_bucket_notification_configuration()
+        .bucket(&pair.source.name)
+        .notification_configuration(NotificationConfiguration::builder().build())
+        .send()
+        .await
+        .unwrap();
+    pair.put_message("somebody else's").await;
+    let told = checked(&pair, &["--wait", "3s"], 1).await;
+    let sentence = format!(
+        "no event of a new object came within 3 s: bucket {:?} has no notification that goes to {}",
+        pair.source.name, pair.queue_url
+    );
+    failed(&told, "queue", "notification", &sentence, "repl apply notifications");
+    let visible = async || {
+        let received =
+            pair.sqs.receive_message().queue_url(&pair.queue_url).max_number_of_messages(10).send().await.unwrap();
+        received.messages().iter().any(|message| message.body() == Some("somebody else's"))
+    };
+    assert!(visible().await, "what is not ours is left where it was, and visible");
+
+    pair.sqs.delete_queue().queue_url(&pair.queue_url).send().await.unwrap();
+    let told = checked(&pair, &[], 1).await;
+    let sentence = format!("there is no queue {}", pair.queue_url);
+    failed(&told, "queue", "queue", &sentence, "repl apply notifications makes it");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn wrong_region_missing_bucket_and_wrong_clock_are_told() {
+    let proxy = Proxy::before(&Server::Ministack.access().endpoint);
+    let pair = Setup { target_endpoint: Some(proxy.endpoint()), ..setup() }.build().await;
+    let moved =
+        |status: u16, headers: Vec<(&'static str, String)>| Act::Answer { status, headers, body: String::new() };
+    let path = format!("/{}", pair.target.name);
+    let looks = move |seen: &Seen| seen.method == "HEAD" && seen.path.trim_end_matches('/') == path;
+    let region = vec![("x-amz-bucket-region", "eu-west-1".to_owned())];
+    proxy.add(Rule::when(looks.clone(), moved(301, region)).times(1));
+    let told = checked(&pair, &["--read-only"], 1).await;
+    failed(
+        &told,
+        "target dr",
+        "bucket",
+        "(the bucket lives in region eu-west-1)",
+        "set region = \"eu-west-1\" under [targets.dr] in the config",
+    );
+    proxy.clear();
+    proxy.add(Rule::when(looks.clone(), moved(404, Vec::new())));
+    let told = checked(&pair, &["--read-only"], 1).await;
+    let fix = format!("create bucket {:?}, or correct bucket under [targets.dr] in the config", pair.target.name);
+    failed(&told, "target dr", "bucket", "could not look at bucket at the target", &fix);
+    proxy.clear();
+    let date = vec![("date", "Sat, 01 Jan 2022 00:00:00 GMT".to_owned())];
+    proxy.add(Rule::when(looks, moved(200, date)));
+    let told = checked(&pair, &["--read-only"], 1).await;
+    let fix = "set the clock of this machine (timedatectl set-ntp true)";
+    failed(&told, "target dr", "clock", "s ahead of the store's: S3 refuses requests from 900 s on", fix);
+    proxy.clear();
+    proxy.add(Rule::when(|_| true, Act::error(403, "RequestTimeTooSkewed")));
+    let told = checked(&pair, &["--read-only"], 1).await;
+    failed(&told, "target dr", "list", "RequestTimeTooSkewed", "set the clock of this machine");
+}
+
+/// The running worker takes the event: it is asked.
+#[tokio::test(flavor = "multi_thread")]
+async fn with_a_running_worker_the_worker_is_asked() {
+    let pair = setup().build().await;
+    pair.source.put("a", "content").await;
+    let mut worker = spawn_repl(&pair, &["run"]);
+    let socket = pair.ledger.join("repl.sock");
+    eventually("the worker answers", PATIENCE, async || socket.exists()).await;
+    let told = checked(&pair, &[], 0).await;
+    assert_eq!(outcome(&told, "queue", "notification"), "pass");
+    assert_eq!(left(&pair.source).await, Vec::<String>::new());
+    assert_eq!(left(&pair.target).await, Vec::<String>::new(), "no probe is replicated");
+    worker.terminate(PATIENCE).await.expect_code(0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn interrupted_it_leaves_nothing() {
+    let proxy = Proxy::before(&Server::Ministack.access().endpoint);
+    let pair = Setup { target_endpoint: Some(proxy.endpoint()), ..setup() }.build().await;
+    proxy.add(Rule::when(|seen| seen.method == "PUT" && seen.asks("tagging"), Act::Delay(Duration::from_secs(15))));
+    let mut check = spawn_repl(&pair, &["check"]);
+    eventually("a probe hangs", PATIENCE, async || proxy.count(|seen| seen.asks("tagging")) > 0).await;
+    check.signal("INT").await;
+    let ended = check.end(PATIENCE).await.expect_code(130);
+    assert!(ended.stderr.contains("repl: interrupted: nothing of it is left"), "{}", ended.stderr);
+    assert_eq!(left(&pair.target).await, Vec::<String>::new());
+    assert_eq!(left(&pair.source).await, Vec::<String>::new());
+}
+
+/// A store that ignores conditions is looked at before each write from then on.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_learnt_is_used_by_the_next_worker() {
+    let proxy = Proxy::before(&Server::Ministack.access().endpoint);
+    let pair = Setup { target_endpoint: Some(proxy.endpoint()), ..setup() }.build().await;
+    std::fs::create_dir_all(&pair.ledger).unwrap();
+    let conditional = |seen: &Seen| !seen.header("if-none-match").is_empty() || !seen.header("if-match").is_empty();
+    let answer = Act::Answer { status: 200, headers: vec![("etag", "\"0\"".to_owned())], body: String::new() };
+    proxy.add(Rule::when(move |seen| seen.method == "PUT" && conditional(seen), answer));
+    let told = checked(&pair, &[], 0).await;
+    let row = row(&told, "target dr", "conditional-put");
+    assert_eq!(row["outcome"], "skipped", "{row:#}");
+    assert!(row["reason"].as_str().unwrap().contains("the target is looked at before each write"), "{row:#}");
+    proxy.clear();
+    proxy.forget();
+    pair.source.put("a", "content").await;
+    run_repl(&pair, &["run", "--until-idle=1s"], PATIENCE).await.expect_code(0);
+    let (bucket, key) = (format!("/{}", pair.target.name), format!("/{}/a", pair.target.name));
+    let seen = proxy.seen();
+    let put = seen.iter().position(|seen| seen.path == key && seen.method == "PUT").unwrap();
+    let looks = |seen: &Seen| {
+        seen.path == key && seen.method == "HEAD"
+            || seen.path.trim_end_matches('/') == bucket && (seen.asks("versions") || seen.asks("list-type"))
+    };
+    assert!(
+        seen[..put].iter().any(looks),
+        "looked at first: {:?}",
+        seen[..put].iter().map(|s| (&s.method, &s.path, &s.query)).collect::<Vec<_>>()
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn people_read_a_table() {
+    let pair = setup().build().await;
+    let Output { stdout, .. } = run_repl(&pair, &["check", "--read-only"], PATIENCE).await.expect_code(0);
+    assert!(stdout.lines().any(|line| line.starts_with("pass") && line.contains("versioning")), "{stdout}");
+    let last = stdout.lines().last().unwrap();
+    assert!(last.ends_with("skipped") && last.contains(" passed, 0 failed, "), "{last}");
+}

@@ -373,7 +373,7 @@ async fn a_full_disk_is_told() {
 async fn a_user_without_permissions_is_told_which_are_missing() {
     let pair = Setup::on(Server::MinistackAuth, Server::MinistackAuth).build().await;
     pair.source.put("a", "content").await;
-    let iam = pair.access().iam(pair.source.region);
+    let iam = pair.access().iam();
     let name = format!("reader-{}", pair.source.name);
     iam.create_user().user_name(&name).send().await.unwrap();
     let policy = serde_json::json!({"Version": "2012-10-17", "Statement": [{"Effect": "Allow",

@@ -337,3 +337,79 @@ async fn people_read_a_table() {
     let last = stdout.lines().last().unwrap();
     assert!(last.ends_with("skipped") && last.contains(" passed, 0 failed, "), "{last}");
 }
+
+/// A disk without room: a small one of its own, which only root can mount.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_is_told() {
+    let pair = setup().build().await;
+    std::fs::create_dir_all(&pair.ledger).unwrap();
+    let mounted = tokio::process::Command::new("mount")
+        .args(["-t", "tmpfs", "-o", "size=16k", "repl-test"])
+        .arg(&pair.ledger)
+        .status()
+        .await;
+    if !mounted.is_ok_and(|status| status.success()) {
+        eprintln!("SKIPPED: a small tmpfs cannot be mounted here, so that no full disk was seen");
+        return;
+    }
+    let checked_while_full = tokio::spawn({
+        let (config, directory) = (pair.config.clone(), pair.directory.path().to_owned());
+        async move {
+            let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_repl"));
+            command.args(["check", "--json", "--read-only", "--config"]).arg(config).current_dir(directory);
+            command.env("AWS_ACCESS_KEY_ID", "test").env("AWS_SECRET_ACCESS_KEY", "test").output().await.unwrap()
+        }
+    });
+    let output = checked_while_full.await;
+    let unmounted = tokio::process::Command::new("umount").arg(&pair.ledger).status().await.unwrap();
+    assert!(unmounted.success());
+    let told: Value = serde_json::from_slice(&output.unwrap().stdout).unwrap();
+    let sentence = format!("the disk of the ledger in {} is full", pair.ledger.display());
+    failed(&told, "local", "ledger-disk", &sentence, "free at least 64 MiB there");
+}
+
+/// Real policies: a user who may do almost nothing, by ministack's own reading of IAM.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_user_without_permissions_is_told_which_are_missing() {
+    let pair = Setup::on(Server::MinistackAuth, Server::MinistackAuth).build().await;
+    pair.source.put("a", "content").await;
+    let iam = pair.access().iam();
+    let name = format!("reader-{}", pair.source.name);
+    iam.create_user().user_name(&name).send().await.unwrap();
+    let policy = serde_json::json!({"Version": "2012-10-17", "Statement": [{"Effect": "Allow",
+        "Action": ["s3:GetObject", "s3:GetObjectVersion", "s3:ListBucket", "s3:ListBucketVersions",
+            "s3:GetBucketVersioning"], "Resource": "*"}]});
+    let put = iam.put_user_policy().user_name(&name).policy_name("reads").policy_document(policy.to_string());
+    put.send().await.unwrap();
+    let key = iam.create_access_key().user_name(&name).send().await.unwrap().access_key.unwrap();
+    let output = tokio::process::Command::new(env!("CARGO_BIN_EXE_repl"))
+        .args(["check", "--json", "--wait", "2s", "--config"])
+        .arg(&pair.config)
+        .env("AWS_ACCESS_KEY_ID", key.access_key_id)
+        .env("AWS_SECRET_ACCESS_KEY", key.secret_access_key)
+        .env("AWS_EC2_METADATA_DISABLED", "true")
+        .output()
+        .await
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let told: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let us = row(&told, "source", "credentials");
+    assert!(us["outcome"] == "pass" && us["reason"].as_str().unwrap().contains(&name), "{us:#}");
+    assert_eq!(outcome(&told, "source", "list"), "pass");
+    assert_eq!(outcome(&told, "source", "read"), "pass");
+    let target = &pair.target.name;
+    failed(
+        &told,
+        "target dr",
+        "write",
+        "could not write object at the target: AccessDenied",
+        &format!(r#"{{"Effect":"Allow","Action":"s3:PutObject","Resource":"arn:aws:s3:::{target}/*"}}"#),
+    );
+    failed(
+        &told,
+        "queue",
+        "queue",
+        "AccessDenied",
+        r#""Action":"sqs:GetQueueAttributes","Resource":"arn:aws:sqs:us-east-1:"#,
+    );
+}

@@ -42,6 +42,12 @@ impl Known {
         Self { endpoint, bucket: target.bucket.clone(), learnt: now.0, ..Self::default() }
     }
 
+    fn is_empty(&self) -> bool {
+        [self.conditional_put, self.conditional_complete, self.conditional_copy, self.checksums, self.server_side]
+            .iter()
+            .all(Option::is_none)
+    }
+
     fn is_about(&self, target: &Target) -> bool {
         self.endpoint == target.connection.endpoint && self.bucket == target.bucket
     }
@@ -57,11 +63,14 @@ fn place(ledger: &Path) -> PathBuf {
     ledger.join("endpoints.json")
 }
 
-/// Remembers it, where there is a ledger: `false` where there is none yet.
-pub(super) fn write(ledger: &Path, targets: BTreeMap<String, Known>) -> std::io::Result<bool> {
+/// Remembers it, where there is a ledger: `false` where there is none yet. Where nothing was found out of a target, what
+/// was known of it stays.
+pub(super) fn write(ledger: &Path, learnt: BTreeMap<String, Known>) -> std::io::Result<bool> {
     if !ledger.exists() {
         return Ok(false);
     }
+    let mut targets = file(ledger).unwrap_or_default().targets;
+    targets.extend(learnt.into_iter().filter(|(_, known)| !known.is_empty()));
     let text = serde_json::to_vec(&File { format: FORMAT, targets }).map_err(std::io::Error::from)?;
     let new = ledger.join("endpoints.json.new");
     std::fs::write(&new, text)?;
@@ -69,11 +78,14 @@ pub(super) fn write(ledger: &Path, targets: BTreeMap<String, Known>) -> std::io:
     Ok(true)
 }
 
+fn file(ledger: &Path) -> Option<File> {
+    let text = std::fs::read(place(ledger)).ok()?;
+    serde_json::from_slice::<File>(&text).ok().filter(|file| file.format == FORMAT)
+}
+
 /// What is known of a target, unless it is too old or about another endpoint.
 pub(super) fn read(ledger: &Path, target: &Target, now: Timestamp) -> Option<Known> {
-    let text = std::fs::read(place(ledger)).ok()?;
-    let mut file = serde_json::from_slice::<File>(&text).ok().filter(|file| file.format == FORMAT)?;
-    let known = file.targets.remove(target.id.as_str())?;
+    let known = file(ledger)?.targets.remove(target.id.as_str())?;
     let age = u128::from(now.0.saturating_sub(known.learnt));
     (known.is_about(target) && age <= BELIEVED.as_millis()).then_some(known)
 }
@@ -94,7 +106,8 @@ mod tests {
         assert!(!write(&directory.path().join("absent"), all.clone()).unwrap(), "no ledger is made for it");
         assert_eq!(read(directory.path(), &target, now), None);
         assert!(write(directory.path(), all).unwrap());
-        assert_eq!(read(directory.path(), &target, now), Some(known));
+        write(directory.path(), BTreeMap::from([("dr".to_owned(), Known::of(&target, now))])).unwrap();
+        assert_eq!(read(directory.path(), &target, now), Some(known), "nothing new was found out");
         let elsewhere = Target { bucket: "c".to_owned(), ..target.clone() };
         assert_eq!(read(directory.path(), &elsewhere, now), None);
         let late = Timestamp(now.0 + 31 * 24 * 60 * 60 * 1000);

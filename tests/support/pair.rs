@@ -167,7 +167,8 @@ impl Pair {
         let cloud = setup.services().access();
         let sqs = cloud.sqs(SOURCE_REGION);
         let (queue_url, dead_letter_url, queue_arn) = make_queue(&sqs, &name).await;
-        if setup.source != Server::Seaweedfs {
+        // SeaweedFS has no events, and the checking ministack asks for a queue policy first: a test that wants one makes it.
+        if setup.source == Server::Ministack {
             notify(&source, &queue_arn).await;
         }
         let source_key = make_key(cloud, SOURCE_REGION).await;

@@ -131,10 +131,7 @@ impl Probes<'_> {
         };
         let (local, (mut rows, samples, set_up), monitoring) =
             tokio::join!(machine::rows(self.config), read, self.monitoring());
-        let targets = self.config.targets.iter().map(|target| {
-            self.note(format!("target {}", target.id));
-            self.target(target, &samples, set_up.as_ref())
-        });
+        let targets = self.config.targets.iter().map(|target| self.target(target, &samples, set_up.as_ref()));
         let queue = async { if set_up.is_some() { self.queue(&source).await } else { self.unreached() } };
         let (targets, queue) = tokio::join!(futures_util::future::join_all(targets), queue);
         let mut learnt = BTreeMap::new();
@@ -161,14 +158,14 @@ impl Probes<'_> {
         let source = Bucket::source(self.config, &self.world);
         let mut rows = Vec::new();
         if self.wrote(&source) {
-            rows.extend(self.sweep(&source).await);
+            rows.push(self.sweep(&source).await);
         }
         for target in &self.config.targets {
             let side = format!("target {}", target.id);
             let Some(store) = self.world.target(&target.id) else { continue };
             let bucket = Bucket::target(&side, "", target, store);
             if self.wrote(&bucket) {
-                rows.extend(self.sweep(&bucket).await);
+                rows.push(self.sweep(&bucket).await);
             }
         }
         rows
@@ -186,12 +183,9 @@ impl Probes<'_> {
         SystemClock.now()
     }
 
-    fn note(&self, side: String) {
-        self.wrote.lock().unwrap_or_else(PoisonError::into_inner).insert(side);
-    }
-
-    fn note_written(&self, bucket: &Bucket<'_>) {
-        self.note(bucket.side.to_owned());
+    /// Beforehand: what becomes of a write that is dropped is not known.
+    fn note_writing(&self, bucket: &Bucket<'_>) {
+        self.wrote.lock().unwrap_or_else(PoisonError::into_inner).insert(bucket.side.to_owned());
     }
 
     fn wrote(&self, bucket: &Bucket<'_>) -> bool {

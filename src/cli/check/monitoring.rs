@@ -76,12 +76,11 @@ impl Probes<'_> {
     }
 
     fn mend(&self, fault: &Fault, otherwise: &str) -> Finding {
-        let fix = credentials(fault, "[monitoring]").unwrap_or_else(|| match fault.kind {
-            FaultKind::Transient => {
-                "see that CloudWatch and SNS of that region can be reached from this machine, or set cloudwatch = false"
-                    .to_owned()
-            }
-            _ => otherwise.to_owned(),
+        let unreached =
+            "see that CloudWatch and SNS of that region can be reached from this machine, or set cloudwatch = false";
+        let fix = credentials(fault, "[monitoring]").unwrap_or_else(|| {
+            let mended_by = if fault.kind == FaultKind::Transient { unreached } else { otherwise };
+            mended_by.to_owned()
         });
         Finding::fail(fault.to_string(), fix)
     }

@@ -110,6 +110,7 @@ impl Probes<'_> {
             owner_full_control: false,
         };
         let payload = Payload::Whole(Bytes::from_static(CONTENT));
+        self.note_writing(source);
         if let Err(fault) = source.store.put(&object, payload, None, &Condition::Any).await {
             let finding = place.failed(&fault, &["s3:PutObject", "s3:DeleteObjectVersion"], &place.own());
             if self.config.canary.is_some() {
@@ -120,7 +121,6 @@ impl Probes<'_> {
                 Err(fault) => not_received(queue, facts, &fault),
             };
         }
-        self.note_written(source);
         match self.await_event(messages, &key).await {
             Ok(Some(reason)) => Finding::pass(reason),
             Ok(None) => self.silent(queue, source, facts),
@@ -326,17 +326,14 @@ fn no_queue(queue: &Queue, fault: &Fault) -> Finding {
 fn not_received(queue: &Queue, facts: &Facts, fault: &Fault) -> Finding {
     let arn = facts.queue.as_ref().map_or_else(|| arn_of(queue), |there| there.arn.clone());
     let actions = ["sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:ChangeMessageVisibility"];
-    match fault.kind {
-        FaultKind::Denied => Finding::fail(fault.to_string(), grant(&statement(&actions, &arn), "the queue's policy")),
-        _ if fault
-            .code
-            .as_deref()
-            .is_some_and(|code| code.contains("QueueDoesNotExist") || code.contains("NonExistent")) =>
-        {
-            gone(queue)
-        }
-        _ => no_queue(queue, fault),
+    let is_gone = |code: &str| code.contains("QueueDoesNotExist") || code.contains("NonExistent");
+    if fault.code.as_deref().is_some_and(is_gone) {
+        return gone(queue);
     }
+    if fault.kind == FaultKind::Denied && credentials(fault, "[queue]").is_none() {
+        return Finding::fail(fault.to_string(), grant(&statement(&actions, &arn), "the queue's policy"));
+    }
+    no_queue(queue, fault)
 }
 
 /// What a queue's policy lets in.

@@ -44,6 +44,7 @@ impl Probes<'_> {
             let skipped = |name| Check::at_once(name, side, Finding::skipped("it writes, and --read-only was given"));
             return (["write", "read", "tag", "multipart"].map(skipped).to_vec(), known);
         }
+        self.note_writing(bucket);
         let mut written = None;
         let mut rows = vec![Check::of("write", side, self.write(bucket, &mut written)).await];
         rows.extend(self.keys(target, bucket).await);

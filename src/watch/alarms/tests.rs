@@ -155,7 +155,7 @@ fn own_series_are_in_the_catalogue() {
             assert_eq!(alarm.period, Duration::from_secs(86_400));
         }
     }
-    assert_eq!(seen, 12);
+    assert_eq!(seen, 13);
 }
 
 /// CloudWatch's limits (aws-semantics 7.3).

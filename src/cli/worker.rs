@@ -130,7 +130,7 @@ impl Worker {
         let mut phase = self.phase.clone();
         let stopped = tokio::select! {
             ended = &mut running => {
-                systemd::stopping();
+                systemd::stopping().await;
                 return ended.map(|()| Stopped::Drained).map_err(ledger_lost);
             }
             _ = interrupts.recv() => Stopped::Interrupted,
@@ -138,7 +138,7 @@ impl Worker {
             () = done => Stopped::Done,
             _ = phase.wait_for(|phase| *phase != Phase::Run) => Stopped::Drained,
         };
-        systemd::stopping();
+        systemd::stopping().await;
         tracing::info!("draining: what is under way is finished, nothing new is begun");
         self.phases.send_replace(Phase::Drain);
         tokio::select! {

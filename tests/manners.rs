@@ -387,6 +387,9 @@ async fn no_secret_is_ever_told() {
             said.push_str(&text(&output.stderr));
         }
     }
+    let status = secretly(&["status", "--json"], None).output().unwrap();
+    let status: serde_json::Value = serde_json::from_slice(&status.stdout).unwrap();
+    assert_eq!((&status["failed"], &status["quarantined"]), (&1.into(), &1.into()), "it did not fail as it should");
     assert!(said.contains("DEBUG") || said.contains("TRACE"), "it was not verbose: {said}");
     assert!(target.count(|seen| seen.header("x-amz-security-token") == SECRETS[1]) > 3, "{said}");
 
@@ -409,7 +412,7 @@ async fn no_secret_is_ever_told() {
         let event: serde_json::Value = serde_json::from_str(line).unwrap_or_else(|_| panic!("no JSON: {line}"));
         assert!(event["level"].is_string() && event["timestamp"].is_string(), "{line}");
     }
-    assert!(stderr.lines().count() > 3);
+    assert!(stderr.lines().count() > 1, "{stderr}");
     for (path, _) in files(&pair.ledger).into_iter().filter(|(path, _)| path.is_file()) {
         let mut bytes = Vec::new();
         std::fs::File::open(&path).unwrap().read_to_end(&mut bytes).unwrap();

@@ -144,7 +144,7 @@ fn tell_drained(json: bool, worker: bool, sentence: &str) {
     if json {
         say(json!({"state": "stopped", "worker": worker}));
     } else {
-        say(&sentence);
+        say(sentence);
     }
 }
 

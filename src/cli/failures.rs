@@ -427,7 +427,7 @@ fn tell_retried(answer: &Value, which: &Which, json: bool) -> Exit {
     let still = answer.get("still_quarantined").and_then(Value::as_array).cloned().unwrap_or_default();
     let nothing = answer.get("retried").and_then(Value::as_u64) == Some(0) && number(answer, "redriven") == 0;
     if json {
-        say(&answer);
+        say(answer);
     } else if nothing && still.is_empty() {
         say(format_args!("nothing is parked {}", which.words()));
     } else {
@@ -451,7 +451,7 @@ fn tell_dropped(answer: &Value, which: &Which, json: bool) -> Exit {
     let nothing = answer.get("dropped").and_then(Value::as_u64) == Some(0) && number(answer, "messages_dropped") == 0;
     let faults = answer.get("faults").and_then(Value::as_array).cloned().unwrap_or_default();
     if json {
-        say(&answer);
+        say(answer);
     } else if nothing {
         say(format_args!("nothing is parked {}", which.words()));
     } else {

@@ -269,10 +269,13 @@ fn broken_arrows(files: &[File]) -> Vec<String> {
 }
 
 /// Where a crate may be named: rooms, or single files.
-const HOMES: [(&str, &[&str]); 21] = [
+const HOMES: [(&str, &[&str]); 24] = [
     ("sled", &["ledger/kv.rs"]),
     ("governor", &["engine/budget.rs"]),
     ("clap", &["cli", "main"]),
+    ("clap_complete", &["cli"]),
+    ("clap_mangen", &["cli/shell.rs"]),
+    ("sd_notify", &["cli/systemd.rs"]),
     ("indicatif", &["cli/progress.rs"]),
     ("tracing_subscriber", &["cli", "main"]),
     ("toml_edit", &["config"]),

@@ -18,6 +18,7 @@ use crate::ports::setup::{LifecycleRule, Place};
 use crate::watch::alarms::{self, Tier};
 
 use super::args;
+use super::progress::{complain, say};
 use super::world::endpoint;
 use super::{Exit, Failure};
 
@@ -56,7 +57,7 @@ pub(super) async fn apply(config: &Config, args: &args::Apply, verbose: u8) -> R
     let planned = changes.iter().filter(|change| change.outcome == Outcome::Planned).count();
     if changing && planned > 0 {
         if args.destroy && !args.yes && !confirmed(planned)? {
-            eprintln!("repl: nothing was removed");
+            complain("repl: nothing was removed");
             return Ok(Exit::Differs);
         }
         let told = |change: &Change| {
@@ -77,16 +78,16 @@ pub(super) async fn apply(config: &Config, args: &args::Apply, verbose: u8) -> R
     let skipped = count(|outcome| matches!(outcome, Outcome::Skipped(_)));
     if args.json {
         let changes: Vec<Value> = changes.iter().map(told).collect();
-        println!("{}", json!({"changes": changes, "applied": applied, "failed": failed, "skipped": skipped}));
+        say(json!({"changes": changes, "applied": applied, "failed": failed, "skipped": skipped}));
     } else {
         let undone = if changing { String::new() } else { format!("{planned} to be changed (a dry run), ") };
-        println!("{undone}{applied} changed, {failed} failed, {skipped} skipped, {} looked at", changes.len());
+        say(format_args!("{undone}{applied} changed, {failed} failed, {skipped} skipped, {} looked at", changes.len()));
     }
     Ok(if failed > 0 { Exit::Differs } else { Exit::Done })
 }
 
 fn interrupted(what: &str) -> Exit {
-    eprintln!("repl: interrupted: {what}");
+    complain(format_args!("repl: interrupted: {what}"));
     Exit::Interrupted
 }
 
@@ -143,21 +144,21 @@ fn print_change(change: &Change, with_equal: bool) {
     };
     match &change.outcome {
         Outcome::Equal if !with_equal && change.notes.is_empty() => return,
-        Outcome::Failed(reason) => println!("! {}: {reason}", title(change)),
-        Outcome::Skipped(reason) => println!("? {}: skipped, {reason}", title(change)),
-        Outcome::Equal | Outcome::Planned | Outcome::Applied => println!("{sign} {}", title(change)),
+        Outcome::Failed(reason) => say(format_args!("! {}: {reason}", title(change))),
+        Outcome::Skipped(reason) => say(format_args!("? {}: skipped, {reason}", title(change))),
+        Outcome::Equal | Outcome::Planned | Outcome::Applied => say(format_args!("{sign} {}", title(change))),
     }
     if change.action != Action::Delete {
         let leaves = leaves(&change.before(), &change.after());
         for leaf in leaves.iter().take(MOST_LEAVES) {
-            println!("    {}", line(leaf));
+            say(format_args!("    {}", line(leaf)));
         }
         if let Some(more) = leaves.len().checked_sub(MOST_LEAVES).filter(|more| *more > 0) {
-            println!("    … and {more} more: --json has all");
+            say(format_args!("    … and {more} more: --json has all"));
         }
     }
     for note in &change.notes {
-        println!("    note: {note}");
+        say(format_args!("    note: {note}"));
     }
 }
 
@@ -181,13 +182,13 @@ fn short(value: &Value) -> String {
 
 fn print_outcome(change: &Change) {
     match &change.outcome {
-        Outcome::Applied => println!("done: {} {}", change.action.name(), title(change)),
-        Outcome::Failed(reason) => println!("FAILED: {} {}: {reason}", change.action.name(), title(change)),
+        Outcome::Applied => say(format_args!("done: {} {}", change.action.name(), title(change))),
+        Outcome::Failed(reason) => say(format_args!("FAILED: {} {}: {reason}", change.action.name(), title(change))),
         Outcome::Equal | Outcome::Planned | Outcome::Skipped(_) => return,
     }
     // Those that the survey knew have been printed with it.
     for note in change.notes.iter().skip(change.surveyed_notes) {
-        println!("    note: {note}");
+        say(format_args!("    note: {note}"));
     }
 }
 

@@ -19,8 +19,20 @@ pub struct Args {
     /// Says more in the log; twice: everything
     #[arg(short, long, global = true, action = ArgAction::Count)]
     pub(super) verbose: u8,
+    /// How events are written to stderr, one line each
+    #[arg(long, global = true, value_name = "FORMAT", value_enum, default_value_t = LogFormat::Text)]
+    pub(super) log_format: LogFormat,
     #[command(subcommand)]
     pub(super) command: Command,
+}
+
+/// How the log is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people
+    Text,
+    /// One JSON object for each event
+    Json,
 }
 
 impl Args {
@@ -38,6 +50,12 @@ impl Args {
             1 => "debug",
             2.. => "trace",
         }
+    }
+
+    /// How to write the log.
+    #[must_use]
+    pub fn log_format(&self) -> LogFormat {
+        self.log_format
     }
 }
 
@@ -107,12 +125,42 @@ pub(super) enum Command {
     )]
     Pause(control::Pause),
     /// Ends a pause
+    #[command(
+        after_help = "Examples:\n  repl resume\n\nWorks without a running worker too. A pause that has its own end needs none."
+    )]
     Resume(control::Resume),
     /// Ends the running worker once what is under way is done; started again, it goes on
     #[command(
-        after_help = "Waits until the worker has ended, which then exits with 0. What is not done after 30 s stays to be done by the next."
+        after_help = "Examples:\n  repl drain && reboot                      nothing is under way when the machine goes\n\nWaits until the worker has ended, which then exits with 0. What is not done after 30 s stays to be done by the next."
     )]
     Drain(control::Drain),
+    /// Prints what a shell needs to complete commands and options
+    #[command(
+        after_help = "Examples:\n  repl completions bash > /usr/share/bash-completion/completions/repl\n  repl completions zsh > ~/.zfunc/_repl\n  repl completions fish > ~/.config/fish/completions/repl.fish\n  source <(repl completions bash)           for this shell only"
+    )]
+    Completions(Completions),
+    /// Prints a page of the manual, or writes all of them
+    #[command(
+        after_help = "Examples:\n  repl man | man -l -                       repl(1)\n  repl man sync | man -l -                  repl-sync(1)\n  repl man --dir /usr/local/share/man/man1  all of them"
+    )]
+    Man(Man),
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Completions {
+    /// Which shell
+    #[arg(value_enum)]
+    pub(super) shell: clap_complete::Shell,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Man {
+    /// Of this command [default: the program]
+    #[arg(value_name = "COMMAND")]
+    pub(super) page: Option<String>,
+    /// Writes every page into this directory instead
+    #[arg(long, value_name = "DIR", conflicts_with = "page")]
+    pub(super) dir: Option<PathBuf>,
 }
 
 #[derive(Debug, clap::Args)]

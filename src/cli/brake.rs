@@ -8,6 +8,7 @@ use crate::ledger::{Brake, Ledger};
 use crate::model::object::{TargetId, Timestamp};
 use crate::ports::{Clock, World};
 
+use super::progress::say;
 use super::reach::{Absent, Reached, reach, silence};
 use super::worker::Worker;
 use super::world::SystemClock;
@@ -20,9 +21,9 @@ pub(super) async fn brake(config: &Config, args: &args::Brake) -> Result<Exit, F
         Some(args::BrakeAction::Release(release)) => let_go(config, release.target.as_deref()).await?,
     };
     if args.json || matches!(&args.action, Some(args::BrakeAction::Release(release)) if release.json) {
-        println!("{report}");
+        say(&report);
     } else {
-        print!("{}", text(&report));
+        say(text(&report));
     }
     Ok(Exit::Done)
 }

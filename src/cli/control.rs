@@ -10,6 +10,7 @@ use crate::ledger::Control;
 use crate::model::object::Timestamp;
 use crate::ports::Clock;
 
+use super::progress::say;
 use super::reach::{Absent, Reached, reach, silence};
 use super::worker::{DRAIN, Worker};
 use super::world::SystemClock;
@@ -82,9 +83,9 @@ async fn set(config: &Config, control: Control, json: bool) -> Result<Exit, Fail
     };
     if json {
         let state = if control.paused { "paused" } else { "running" };
-        println!("{}", json!({"state": state, "paused_until": until, "worker": works}));
+        say(json!({"state": state, "paused_until": until, "worker": works}));
     } else {
-        println!("{}", sentence(control.paused, until.as_deref(), works));
+        say(sentence(control.paused, until.as_deref(), works));
     }
     Ok(Exit::Done)
 }
@@ -141,9 +142,9 @@ pub(super) async fn drain(config: &Config, args: &Drain) -> Result<Exit, Failure
 
 fn tell_drained(json: bool, worker: bool, sentence: &str) {
     if json {
-        println!("{}", json!({"state": "stopped", "worker": worker}));
+        say(json!({"state": "stopped", "worker": worker}));
     } else {
-        println!("{sentence}");
+        say(sentence);
     }
 }
 

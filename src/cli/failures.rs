@@ -13,6 +13,7 @@ use crate::ledger::{Group, GroupId, Ledger, Quarantined, Release};
 use crate::model::object::{Key, Timestamp};
 use crate::ports::Clock;
 
+use super::progress::{complain, say};
 use super::reach::{Absent, Reached, reach, silence};
 use super::remedy::remedy;
 use super::worker::Worker;
@@ -299,9 +300,9 @@ async fn list(config: &Config, json: bool) -> Result<Exit, Failure> {
         Reached::Silence => return Err(silence()),
     };
     if json {
-        println!("{report}");
+        say(&report);
     } else {
-        print!("{}", table(&report));
+        say(table(&report));
     }
     Ok(Exit::Done)
 }
@@ -309,12 +310,12 @@ async fn list(config: &Config, json: bool) -> Result<Exit, Failure> {
 async fn show(config: &Config, id: u64, json: bool) -> Result<Exit, Failure> {
     let message = ask(config, &json!({"ask": "failures-show", "id": id})).await?;
     if json {
-        println!("{message}");
+        say(&message);
         return Ok(Exit::Done);
     }
-    println!("message {id} ({}), received {}", text(&message, "message_id"), text(&message, "received"));
-    println!("not understood: {}", printable(text(&message, "reason")));
-    println!("{}", printable(text(&message, "body")));
+    say(format_args!("message {id} ({}), received {}", text(&message, "message_id"), text(&message, "received")));
+    say(format_args!("not understood: {}", printable(text(&message, "reason"))));
+    say(printable(text(&message, "body")));
     Ok(Exit::Done)
 }
 
@@ -426,21 +427,21 @@ fn tell_retried(answer: &Value, which: &Which, json: bool) -> Exit {
     let still = answer.get("still_quarantined").and_then(Value::as_array).cloned().unwrap_or_default();
     let nothing = answer.get("retried").and_then(Value::as_u64) == Some(0) && number(answer, "redriven") == 0;
     if json {
-        println!("{answer}");
+        say(answer);
     } else if nothing && still.is_empty() {
-        println!("nothing is parked {}", which.words());
+        say(format_args!("nothing is parked {}", which.words()));
     } else {
         let when = match answer.get("worker").and_then(Value::as_bool) {
             Some(false) => "when a worker runs",
             Some(true) | None => "now",
         };
-        println!(
+        say(format_args!(
             "{} objects are tried again {when}; {} messages were understood",
             moved(answer, "retried"),
             number(answer, "redriven")
-        );
+        ));
         for message in &still {
-            println!("message {} stays: {}", number(message, "id"), printable(text(message, "reason")));
+            say(format_args!("message {} stays: {}", number(message, "id"), printable(text(message, "reason"))));
         }
     }
     if nothing || !still.is_empty() { Exit::Differs } else { Exit::Done }
@@ -450,18 +451,18 @@ fn tell_dropped(answer: &Value, which: &Which, json: bool) -> Exit {
     let nothing = answer.get("dropped").and_then(Value::as_u64) == Some(0) && number(answer, "messages_dropped") == 0;
     let faults = answer.get("faults").and_then(Value::as_array).cloned().unwrap_or_default();
     if json {
-        println!("{answer}");
+        say(answer);
     } else if nothing {
-        println!("nothing is parked {}", which.words());
+        say(format_args!("nothing is parked {}", which.words()));
     } else {
-        println!(
+        say(format_args!(
             "dropped {} objects and {} messages; {} open uploads were aborted",
             moved(answer, "dropped"),
             number(answer, "messages_dropped"),
             number(answer, "uploads_aborted")
-        );
+        ));
         for fault in faults.iter().filter_map(Value::as_str) {
-            println!("an upload stays open, and the next start of a worker tries again: {}", printable(fault));
+            say(format_args!("an upload stays open, and the next start of a worker tries again: {}", printable(fault)));
         }
     }
     if nothing || !faults.is_empty() { Exit::Differs } else { Exit::Done }
@@ -480,7 +481,7 @@ fn is_meant(which: &Which) -> Result<bool, Failure> {
     std::io::stdin().read_line(&mut line).map_err(unasked)?;
     let meant = ["y", "yes"].contains(&line.trim().to_ascii_lowercase().as_str());
     if !meant {
-        eprintln!("nothing was dropped");
+        complain("nothing was dropped");
     }
     Ok(meant)
 }

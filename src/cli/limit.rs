@@ -11,6 +11,7 @@ use crate::model::object::Timestamp;
 use crate::ports::Clock;
 
 use super::control::moment;
+use super::progress::say;
 use super::reach::{Absent, Reached, reach, silence};
 use super::worker::Worker;
 use super::world::SystemClock;
@@ -51,9 +52,9 @@ pub(super) async fn limit(config: &Config, args: &Limit) -> Result<Exit, Failure
         Reached::Silence => return Err(silence()),
     };
     if args.json {
-        println!("{answer}");
+        say(&answer);
     } else {
-        print!("{}", text(&answer));
+        say(text(&answer));
     }
     Ok(Exit::Done)
 }

@@ -1,5 +1,8 @@
 //! How fast the last sync was: kept in a file beside the ledger, so that a plan can be made while a worker has it open.
 
+use std::fs::OpenOptions;
+use std::io::{ErrorKind::NotFound, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -41,7 +44,8 @@ pub(super) fn write(ledger: &Path, measured: &Measured) {
     }
     let written = serde_json::to_vec(measured).map_err(std::io::Error::from).and_then(|text| {
         let new = ledger.join("measured.json.new");
-        std::fs::write(&new, text)?;
+        std::fs::remove_file(&new).or_else(|error| if error.kind() == NotFound { Ok(()) } else { Err(error) })?;
+        OpenOptions::new().create_new(true).write(true).mode(0o600).open(&new)?.write_all(&text)?;
         std::fs::rename(&new, place(ledger))
     });
     if let Err(error) = written {

@@ -22,9 +22,11 @@ mod reach;
 mod receipts;
 mod remedy;
 mod run;
+mod shell;
 mod socket;
 mod status;
 mod sync;
+mod systemd;
 mod tariff;
 mod verify;
 mod why;
@@ -32,14 +34,15 @@ mod worker;
 mod world;
 
 use std::fmt;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use crate::config::{self, Config};
 use crate::model::fault::Fault;
 
-pub use args::Args;
 use args::Command;
+pub use args::{Args, LogFormat};
 pub use progress::Stderr;
 
 /// How a command ended (DESIGN 2.1).
@@ -105,7 +108,7 @@ pub fn main(args: &Args) -> ExitCode {
     match ended {
         Ok(exit) => exit.into(),
         Err(failure) => {
-            eprintln!("repl: {failure}");
+            progress::complain(format_args!("repl: {failure}"));
             failure.exit.into()
         }
     }
@@ -123,33 +126,28 @@ fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
 }
 
 async fn carry_out(args: &Args) -> Result<Exit, Failure> {
-    if let Command::Verify(verify) = &args.command
-        && let Some(receipts) = &verify.receipts
-    {
-        // Whoever checks receipts has been given files, not a config.
-        return receipts::check(receipts, verify.json);
-    }
-    if let Command::Init(init) = &args.command {
-        return init::init(init).await;
-    }
-    let config = load(args.config.as_deref())?;
+    let config = || load(args.config.as_deref());
     match &args.command {
-        Command::Run(run) => run::run(&config, run).await,
-        Command::Sync(sync) if sync.dry_run => plan::plan(&config, &plan::Question::from(sync)).await,
-        Command::Sync(sync) => sync::sync(&config, sync).await,
-        Command::Plan(plan) => plan::plan(&config, &plan::Question::from(plan)).await,
-        Command::Verify(verify) => verify::verify(&config, verify).await,
-        Command::Apply(apply) => apply::apply(&config, apply, args.verbose).await,
-        Command::Status(status) => status::status(&config, status).await,
-        Command::Brake(brake) => brake::brake(&config, brake).await,
+        // These need no config: whoever checks receipts has been given files.
+        Command::Completions(asked) => Ok(shell::completions(asked)),
+        Command::Man(asked) => shell::man(asked),
+        Command::Verify(args::Verify { receipts: Some(receipts), json, .. }) => receipts::check(receipts, *json),
         Command::Init(init) => init::init(init).await,
-        Command::Check(check) => check::check(&config, check).await,
-        Command::Why(why) => why::why(&config, why).await,
-        Command::Failures(failures) => failures::failures(&config, failures).await,
-        Command::Limit(limit) => limit::limit(&config, limit).await,
-        Command::Pause(pause) => control::pause(&config, pause).await,
-        Command::Resume(resume) => control::resume(&config, resume).await,
-        Command::Drain(drain) => control::drain(&config, drain).await,
+        Command::Run(run) => run::run(&config()?, run).await,
+        Command::Sync(sync) if sync.dry_run => plan::plan(&config()?, &plan::Question::from(sync)).await,
+        Command::Sync(sync) => sync::sync(&config()?, sync).await,
+        Command::Plan(plan) => plan::plan(&config()?, &plan::Question::from(plan)).await,
+        Command::Verify(verify) => verify::verify(&config()?, verify).await,
+        Command::Apply(apply) => apply::apply(&config()?, apply, args.verbose).await,
+        Command::Status(status) => status::status(&config()?, status).await,
+        Command::Brake(brake) => brake::brake(&config()?, brake).await,
+        Command::Check(check) => check::check(&config()?, check).await,
+        Command::Why(why) => why::why(&config()?, why).await,
+        Command::Failures(failures) => failures::failures(&config()?, failures).await,
+        Command::Limit(limit) => limit::limit(&config()?, limit).await,
+        Command::Pause(pause) => control::pause(&config()?, pause).await,
+        Command::Resume(resume) => control::resume(&config()?, resume).await,
+        Command::Drain(drain) => control::drain(&config()?, drain).await,
     }
 }
 
@@ -167,10 +165,25 @@ fn load(named: Option<&Path>) -> Result<Config, Failure> {
     let usual = || USUAL_PLACES.iter().map(PathBuf::from).find(|place| place.exists());
     let Some(path) = named.map(Path::to_path_buf).or_else(usual) else {
         let places = USUAL_PLACES.join(" or ");
-        return Err(Failure::usage(format!("there is no {places}: name a config file with --config FILE")));
+        return Err(Failure::usage(format!(
+            "there is no config file {places}: name one with --config FILE, or start from the commented config/repl.toml"
+        )));
     };
     let name = path.display().to_string();
-    let text = std::fs::read_to_string(&path)
-        .map_err(|error| Failure::usage(format!("could not read the config file {name}: {error}")))?;
+    let text = std::fs::read_to_string(&path).map_err(|error| unreadable(&name, &error))?;
     config::parse(&text, &name).map_err(|errors| Failure::usage(format!("the config file has errors\n{errors}")))
+}
+
+/// A config file that cannot be read, with what to do about it.
+fn unreadable(name: &str, error: &io::Error) -> Failure {
+    let remedy = match error.kind() {
+        io::ErrorKind::NotFound => "there is no such file; name one that exists with --config FILE".to_owned(),
+        io::ErrorKind::PermissionDenied => {
+            "this user may not read it; run as the user that it belongs to, or give that right".to_owned()
+        }
+        io::ErrorKind::IsADirectory => "it is a directory; name the file in it".to_owned(),
+        io::ErrorKind::InvalidData => "it is not text in UTF-8; is it a config file?".to_owned(),
+        _ => format!("{error}; check the disk under it"),
+    };
+    Failure::usage(format!("could not read the config file {name}: {remedy}"))
 }

@@ -1,6 +1,8 @@
 //! The watch over a worker, made from the config: what is measured, where it is sent, who is told.
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -161,7 +163,17 @@ fn read(secret: &Secret) -> Result<String, Failure> {
         Secret::File(path) => {
             let text = std::fs::read_to_string(path)
                 .map_err(|error| Failure::usage(format!("could not read the secret in {}: {error}", path.display())))?;
+            tell_if_open(path);
             Ok(text.trim_end_matches(['\r', '\n']).to_owned())
         }
+    }
+}
+
+/// Tells of a secret that other users can read. It is used all the same: an alert that does not go out is worse.
+fn tell_if_open(path: &Path) {
+    let others = std::fs::metadata(path).is_ok_and(|file| file.permissions().mode() & 0o007 != 0);
+    if others {
+        let file = path.display();
+        tracing::warn!(%file, "every user of this machine may read or change this secret: chmod 600 it");
     }
 }

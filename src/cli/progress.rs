@@ -48,16 +48,32 @@ pub struct Stderr;
 impl Write for Stderr {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
         let bar = DRAWN.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let write = || std::io::stderr().write(bytes);
+        let line = on_one_line(bytes);
+        let write = || std::io::stderr().write_all(&line);
         match bar {
             Some(bar) => bar.suspend(write),
             None => write(),
         }
+        .map(|()| bytes.len())
     }
 
     fn flush(&mut self) -> std::io::Result<()> {
         std::io::stderr().flush()
     }
+}
+
+/// An event as one line: it comes as a whole, and a break within it, as of a store's answer, is spelled out.
+fn on_one_line(event: &[u8]) -> Vec<u8> {
+    let (body, end) = match event.split_last() {
+        Some((b'\n', body)) => (body, &b"\n"[..]),
+        Some(_) | None => (event, &b""[..]),
+    };
+    let spelled = |byte: &u8| match byte {
+        b'\n' => b"\\n".to_vec(),
+        b'\r' => b"\\r".to_vec(),
+        other => vec![*other],
+    };
+    [body.iter().flat_map(spelled).collect(), end.to_vec()].concat()
 }
 
 /// Shows the progress until it is dropped.
@@ -69,9 +85,23 @@ pub(super) async fn show(words: Words, figures: impl Fn() -> Figures) -> std::co
     }
 }
 
-/// Says something to whoever reads stdout. Nobody there any more (a closed pipe) is no fault of the command.
+/// Says something to whoever reads stdout, in whole lines. Nobody there any more (a closed pipe) is no fault of the
+/// command; that it cannot be written for another reason, as to a full disk, is told.
 pub(super) fn say(text: impl std::fmt::Display) {
-    writeln!(std::io::stdout(), "{text}").ok();
+    let text = text.to_string();
+    let end = if text.ends_with('\n') { "" } else { "\n" };
+    if let Err(error) = write!(std::io::stdout(), "{text}{end}")
+        && error.kind() != std::io::ErrorKind::BrokenPipe
+    {
+        complain(format_args!("repl: what it had to say could not be written to stdout: {error}"));
+    }
+}
+
+/// Says something on stderr. There is nobody to tell that it cannot be written.
+pub(super) fn complain(text: impl std::fmt::Display) {
+    for line in text.to_string().lines() {
+        Stderr.write_all(format!("{line}\n").as_bytes()).ok();
+    }
 }
 
 async fn lines(words: Words, figures: &impl Fn() -> Figures, mut tell: impl FnMut(String)) -> std::convert::Infallible {
@@ -205,6 +235,13 @@ mod tests {
             told[1],
             "sync: 200 of 1000 objects, 300.00 KiB, 10 objects/s, 10.00 KiB/s, 80 seconds left, 3 failed"
         );
+    }
+
+    #[test]
+    fn an_event_is_one_line() {
+        assert_eq!(on_one_line(b"a\r\nb\n"), b"a\\r\\nb\n");
+        assert_eq!(on_one_line(b"\n"), b"\n");
+        assert_eq!(on_one_line(b""), b"");
     }
 
     #[tokio::test(start_paused = true)]

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use crate::audit::receipts::{self, Checked, Reader, unpack};
 
+use super::progress::say;
 use super::{Exit, Failure};
 
 /// Checks every `.jsonl` and `.jsonl.gz` under a directory, files of several days and workers together. `Differs` when
@@ -27,9 +28,9 @@ pub(super) fn check(dir: &Path, json: bool) -> Result<Exit, Failure> {
         }
     }));
     if json {
-        println!("{}", report(&checked));
+        say(report(&checked));
     } else {
-        print!("{}", text(&checked, dir));
+        say(text(&checked, dir));
     }
     let whole = checked.breaks.is_empty() && checked.files > 0;
     Ok(if whole { Exit::Done } else { Exit::Differs })

@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use crate::config::Config;
 use crate::ports::{ChangeQueue, Clock, World};
 
+use super::progress::say;
 use super::status::Report;
 use super::worker::{LONGEST_POLL, Stopped, Worker};
 use super::{Exit, Failure, args, canary};
@@ -36,7 +37,7 @@ pub(super) async fn run(config: &Config, args: &args::Run) -> Result<Exit, Failu
     singing.shutdown().await;
     let report = Report::at_the_end(&worker)?;
     if args.json {
-        println!("{}", report.json());
+        say(report.json());
     }
     Ok(match stopped? {
         Stopped::Interrupted => Exit::Interrupted,

@@ -12,6 +12,7 @@ use crate::ports::{Clock, World};
 use crate::watch::figures::{FRESH, Figures, OldestPending};
 use crate::watch::pulse::Snapshot;
 
+use super::progress::say;
 use super::reach::{Absent, Reached, reach, silence};
 use super::worker::{Worker, receipts_directory};
 use super::world::SystemClock;
@@ -314,9 +315,9 @@ fn seconds(duration: Duration) -> f64 {
 pub(super) async fn status(config: &Config, args: &args::Status) -> Result<Exit, Failure> {
     let report = look(config).await?;
     if args.json {
-        println!("{}", report.json());
+        say(report.json());
     } else {
-        print!("{}", table(&report.0));
+        say(table(&report.0));
     }
     Ok(Exit::Done)
 }

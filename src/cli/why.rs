@@ -11,6 +11,7 @@ use crate::model::object::{Found, Key, TargetId, Timestamp, VersionId};
 use crate::plan::route::History;
 use crate::ports::Clock;
 
+use super::progress::say;
 use super::reach::{Absent, Reached, reach, silence};
 use super::remedy::remedy;
 use super::worker::Worker;
@@ -36,9 +37,9 @@ pub(super) async fn why(config: &Config, args: &Why) -> Result<Exit, Failure> {
         Reached::Silence => return Err(silence()),
     };
     if args.json {
-        println!("{story}");
+        say(&story);
     } else {
-        print!("{}", told::text(&story));
+        say(told::text(&story));
     }
     Ok(Exit::Done)
 }

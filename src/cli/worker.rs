@@ -22,7 +22,7 @@ use crate::watch::pulse::Pulse;
 use super::monitor::{self, Watch};
 use super::sync::Syncs;
 use super::world::{Aws, learnt_settings};
-use super::{Failure, socket};
+use super::{Failure, socket, systemd};
 
 /// How long a drain may take before what is under way is dropped; it stays to be done.
 pub(super) const DRAIN: Duration = Duration::from_secs(30);
@@ -94,6 +94,8 @@ impl Worker {
     pub(super) async fn work(self: &Arc<Self>, done: impl Future<Output = ()>) -> Result<Stopped, Failure> {
         let mut tasks = JoinSet::new();
         tasks.spawn(socket::serve(socket::bind(&self.config.ledger.path)?, Arc::clone(self)));
+        let attended = Arc::clone(self);
+        tasks.spawn(async move { systemd::attend(&attended).await });
         let config = &self.config;
         let (targets, rules) = (config.targets.len(), config.rules.len());
         tracing::info!(source = config.source.bucket, targets, rules, "running");
@@ -127,12 +129,16 @@ impl Worker {
         let mut running = std::pin::pin!(self.engine.run());
         let mut phase = self.phase.clone();
         let stopped = tokio::select! {
-            ended = &mut running => return ended.map(|()| Stopped::Drained).map_err(ledger_lost),
+            ended = &mut running => {
+                systemd::stopping().await;
+                return ended.map(|()| Stopped::Drained).map_err(ledger_lost);
+            }
             _ = interrupts.recv() => Stopped::Interrupted,
             _ = terminations.recv() => Stopped::Terminated,
             () = done => Stopped::Done,
             _ = phase.wait_for(|phase| *phase != Phase::Run) => Stopped::Drained,
         };
+        systemd::stopping().await;
         tracing::info!("draining: what is under way is finished, nothing new is begun");
         self.phases.send_replace(Phase::Drain);
         tokio::select! {

@@ -304,8 +304,11 @@ async fn without_cloudwatch_the_worker_tells_by_itself() {
     let state = |name: &str| alarms.iter().find(|alarm| alarm["name"] == name).unwrap()["state"].clone();
     assert_eq!(state("repl-SystemHealth"), "ALARM");
     assert_eq!(state("repl-Escalation"), "OK");
-    // A moment for what the last interval remembered to reach the disk.
-    run_repl(&pair, &["status"], patience).await;
+    // A moment too for what the last interval remembered to reach the disk.
+    let shown = run_repl(&pair, &["status"], patience).await.stdout;
+    for part in ["\nrpo           ", "\nalarm         repl-SystemHealth since 20", "2 ALARM, 2 INSUFFICIENT_DATA\n"] {
+        assert!(shown.contains(part), "{part} in {shown}");
+    }
     worker.terminate(patience).await;
     let mut worker = spawn_repl(&pair, &["run"]);
     proxy.clear();

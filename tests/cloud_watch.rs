@@ -130,6 +130,9 @@ async fn a_run_sends_every_metric() {
     let report = run_repl(&pair, &args, Duration::from_secs(120)).await.expect_code(0).json();
     assert!(report["metrics"]["last_sent"].is_string() && report["metrics"]["fault"].is_null(), "{report:#}");
     assert_eq!(report["rpo"]["doubt"], Value::Null, "{report:#}");
+    let left = run_repl(&pair, &["status", "--json"], Duration::from_secs(120)).await.json();
+    assert_eq!((&left["rpo"]["seconds"], &left["pid"], &left["alarms"]), (&Value::Null, &Value::Null, &Value::Null));
+    assert!(left["rpo"]["doubt"].as_str().unwrap().contains("no worker runs"), "{left:#}");
     let (namespace, bucket) = (pair.source.name.clone(), pair.source.name.as_str());
     let whole = [("SourceBucket", bucket)];
     let rule = [("SourceBucket", bucket), ("DestinationBucket", pair.target.name.as_str()), ("RuleId", "all")];

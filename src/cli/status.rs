@@ -104,6 +104,7 @@ impl Report {
             "ledger_bytes": null,
             "limits": null,
             "as_of": SystemClock.now().rfc3339(),
+            "pid": null,
         }))
     }
 
@@ -189,6 +190,7 @@ impl Facts<'_> {
             "faults": self.faults(),
             "ledger_bytes": self.ledger.size_on_disk()?,
             "as_of": self.now.rfc3339(),
+            "pid": null,
         }))
     }
 

@@ -5,7 +5,9 @@
 //! the outcome unknown: a read changed nothing, a write may or may not have happened and must be looked at.
 
 pub mod setup;
-mod telling;
+mod sinks;
+
+pub use sinks::{Alert, AlertSink, Datum, Dimension, MetricSink, Tier};
 
 use std::fmt;
 use std::future::Future;
@@ -22,8 +24,6 @@ use crate::model::object::{
     Attributes, ETag, Encryption, Found, Head, Key, KeyOrder, Listed, Lock, Tags, Timestamp, VersionEntry, VersionId,
     Versioning,
 };
-
-pub use self::telling::{Alert, AlertSink, Datum, Dimension, MetricSink, Tier};
 
 /// The pieces of a body as they arrive. A truncated or broken body ends in an `Err`, never in a quiet end.
 pub struct ByteStream(Pin<Box<dyn Stream<Item = Result<Bytes, Fault>> + Send + Sync>>);

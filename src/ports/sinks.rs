@@ -1,4 +1,4 @@
-//! Whom the worker tells how it fares: sinks of metrics and of alerts.
+//! Where figures and messages about them leave: the ports of `watch`.
 
 use std::future::Future;
 

@@ -23,6 +23,7 @@ use serde_json::Value;
 use support::pair::{Pair, SOURCE_REGION, Setup};
 use support::proxy::{Act, Proxy, Rule};
 use support::servers::Server;
+use support::tiers::{TIERS, Tiers, topic};
 use support::worker::{eventually, run_repl, spawn_repl};
 
 const REGION: &str = "eu-west-2";
@@ -129,6 +130,9 @@ async fn a_run_sends_every_metric() {
     let report = run_repl(&pair, &args, Duration::from_secs(120)).await.expect_code(0).json();
     assert!(report["metrics"]["last_sent"].is_string() && report["metrics"]["fault"].is_null(), "{report:#}");
     assert_eq!(report["rpo"]["doubt"], Value::Null, "{report:#}");
+    let left = run_repl(&pair, &["status", "--json"], Duration::from_secs(120)).await.json();
+    assert_eq!((&left["rpo"]["seconds"], &left["pid"], &left["alarms"]), (&Value::Null, &Value::Null, &Value::Null));
+    assert!(left["rpo"]["doubt"].as_str().unwrap().contains("no worker runs"), "{left:#}");
     let (namespace, bucket) = (pair.source.name.clone(), pair.source.name.as_str());
     let whole = [("SourceBucket", bucket)];
     let rule = [("SourceBucket", bucket), ("DestinationBucket", pair.target.name.as_str()), ("RuleId", "all")];
@@ -266,55 +270,9 @@ async fn own_evaluation_agrees_with_the_servers() {
     assert!(compared.len() >= 5, "{compared:?}");
 }
 
-struct Tiers {
-    queues: BTreeMap<&'static str, String>,
-    topics: BTreeMap<&'static str, String>,
-}
-
-/// A topic for each tier, each with a queue that hears it.
-async fn tiers(pair: &Pair) -> Tiers {
-    let access = Server::Ministack.access();
-    let (sns, sqs) = (access.sns(REGION), access.sqs(REGION));
-    let (mut queues, mut topics) = (BTreeMap::new(), BTreeMap::new());
-    for tier in ["standard", "critical", "management"] {
-        let name = format!("{}-{tier}", pair.source.name);
-        let url = sqs.create_queue().queue_name(&name).send().await.unwrap().queue_url.unwrap();
-        let arn = sns.create_topic().name(&name).send().await.unwrap().topic_arn.unwrap();
-        let queue_arn = format!("arn:aws:sqs:{REGION}:000000000000:{name}");
-        sns.subscribe().topic_arn(&arn).protocol("sqs").endpoint(queue_arn).send().await.unwrap();
-        queues.insert(tier, url);
-        topics.insert(tier, arn);
-    }
-    Tiers { queues, topics }
-}
-
-impl Tiers {
-    fn table(&self) -> String {
-        let line = |(tier, arn): (&&str, &String)| format!("{tier} = {{ topic_arn = \"{arn}\" }}\n");
-        self.topics.iter().map(line).collect()
-    }
-
-    /// What a tier has heard since it was last asked: alarm and state.
-    async fn heard(&self, tier: &str) -> Vec<String> {
-        let sqs = Server::Ministack.access().sqs(REGION);
-        let url = &self.queues[tier];
-        let mut heard = Vec::new();
-        loop {
-            let received = sqs.receive_message().queue_url(url).max_number_of_messages(10).send().await.unwrap();
-            let messages = received.messages.unwrap_or_default();
-            if messages.is_empty() {
-                return heard;
-            }
-            for message in messages {
-                let outer: Value = serde_json::from_str(message.body().unwrap()).unwrap();
-                let inner: Value = serde_json::from_str(outer["Message"].as_str().unwrap()).unwrap();
-                let name = inner["AlarmName"].as_str().unwrap().split_once('-').unwrap().1.to_owned();
-                heard.push(format!("{name} {}", inner["NewStateValue"].as_str().unwrap()));
-                let receipt = message.receipt_handle.unwrap();
-                sqs.delete_message().queue_url(url).receipt_handle(receipt).send().await.unwrap();
-            }
-        }
-    }
+/// The tables of the config that lead to the topics `PREFIX-TIER`.
+fn topics(prefix: &str) -> String {
+    TIERS.map(|tier| format!("{tier} = {{ topic_arn = \"{}\" }}\n", topic(REGION, prefix, tier))).concat()
 }
 
 /// Without CloudWatch, end to end: the target's key is disabled, changes are parked, and after two periods the critical
@@ -326,11 +284,11 @@ async fn without_cloudwatch_the_worker_tells_by_itself() {
     let mut pair = Setup { target_endpoint: Some(proxy.endpoint()), ..Setup::on(Server::Ministack, Server::Ministack) }
         .build()
         .await;
-    let tiers = tiers(&pair).await;
+    let tiers = Tiers::make(REGION, &pair.source.name).await;
     let endpoint = Server::Ministack.access().endpoint.clone();
     reconfigure(&mut pair, |pair| {
         let monitoring = monitored(pair, &endpoint, "cloudwatch = false\ninterval = \"2s\"\n");
-        format!("{monitoring}\n[escalation]\nperiod = \"10s\"\n{}", tiers.table())
+        format!("{monitoring}\n[escalation]\nperiod = \"10s\"\n{}", topics(&pair.source.name))
     });
     proxy.add(Rule::when(|seen| seen.method == "PUT", Act::error(400, "KMS.DisabledException")));
     pair.source.put("k", "v").await;
@@ -350,8 +308,11 @@ async fn without_cloudwatch_the_worker_tells_by_itself() {
     let state = |name: &str| alarms.iter().find(|alarm| alarm["name"] == name).unwrap()["state"].clone();
     assert_eq!(state("repl-SystemHealth"), "ALARM");
     assert_eq!(state("repl-Escalation"), "OK");
-    // A moment for what the last interval remembered to reach the disk.
-    run_repl(&pair, &["status"], patience).await;
+    // A moment too for what the last interval remembered to reach the disk.
+    let shown = run_repl(&pair, &["status"], patience).await.stdout;
+    for part in ["\nrpo           ", "\nalarm         repl-SystemHealth since 20", "2 ALARM, 2 INSUFFICIENT_DATA\n"] {
+        assert!(shown.contains(part), "{part} in {shown}");
+    }
     worker.terminate(patience).await;
     let mut worker = spawn_repl(&pair, &["run"]);
     proxy.clear();

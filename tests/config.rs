@@ -1,6 +1,7 @@
 //! Config files as an operator meets them: the commented example, and what each mistake is answered with.
 
 use repl::config::{Config, Errors, parse};
+use repl::watch::alarms::{Alarm, Comparison, Composite, MissingData, Settings, Signal, definitions};
 
 const EXAMPLE: &str = include_str!("../config/repl.toml");
 
@@ -77,4 +78,57 @@ fn the_contracts_example_is_accepted() {
     assert!(rule.delete_markers && !rule.tags.is_empty() && rule.owner_full_control);
     assert_eq!((rule.id.as_str(), rule.target_prefix.as_str()), ("critical", "from-us/"));
     assert_eq!(config.transfer.memory, 48 << 20);
+}
+
+/// The README tells every alarm with what the config has by default, line for line.
+#[test]
+fn the_readme_has_every_alarm() {
+    let config = parsed(EXAMPLE).unwrap();
+    let defined = definitions(&Settings {
+        prefix: "P".to_owned(),
+        namespace: config.monitoring.namespace,
+        source_bucket: "b".to_owned(),
+        period: config.escalation.period,
+        thresholds: config.escalation.thresholds,
+    });
+    let lines: Vec<String> =
+        defined.alarms.iter().map(alarm_line).chain(defined.composites.iter().map(composite_line)).collect();
+    let readme = include_str!("../README.md");
+    let table = readme.lines().skip_while(|line| !line.starts_with("| alarm | when ")).skip(2);
+    let found: Vec<&str> = table.take_while(|line| line.starts_with('|')).collect();
+    assert_eq!(found, lines);
+}
+
+fn alarm_line(alarm: &Alarm) -> String {
+    let what = match &alarm.signal {
+        Signal::Series(series) => {
+            let side = series.dimensions.iter().find(|dimension| dimension.name == "Side");
+            let side = side.map(|side| format!(" ({})", side.value)).unwrap_or_default();
+            format!("{} of `{}`{side}", series.statistic.name(), series.metric)
+        }
+        Signal::Math { label, .. } => (*label).to_owned(),
+    };
+    let compared = match alarm.comparison {
+        Comparison::GreaterThan => ">",
+        Comparison::LessThan => "<",
+        Comparison::LessThanOrEqual => "≤",
+    };
+    let missing = match alarm.missing {
+        MissingData::Missing => "not known",
+        MissingData::Ignore => "stays as it is",
+        MissingData::Breaching => "fires",
+        MissingData::NotBreaching => "is over",
+    };
+    assert_eq!(alarm.datapoints_to_alarm, alarm.evaluation_periods, "every period must breach");
+    let (id, threshold, tier) = (alarm.id.name(), alarm.threshold, alarm.tier.name());
+    let periods = match alarm.period.as_secs() {
+        86_400 => "a day".to_owned(),
+        _ => alarm.evaluation_periods.to_string(),
+    };
+    format!("| `{id}` | {what} {compared} {threshold} | {periods} | {missing} | {tier} |")
+}
+
+fn composite_line(composite: &Composite) -> String {
+    let rule = composite.rule.to_string().replace("ALARM(\"P-", "").replace("\")", "");
+    format!("| **`{}`** | {rule} | | | **{}** |", composite.id.name(), composite.tier.name())
 }

@@ -9,6 +9,7 @@ use crate::engine::{Phase, receipts};
 use crate::ledger::{Control, Group, Ledger, Totals};
 use crate::model::object::Timestamp;
 use crate::ports::{Clock, World};
+use crate::watch::alarms::State;
 use crate::watch::figures::{FRESH, Figures, OldestPending};
 use crate::watch::pulse::Snapshot;
 
@@ -17,6 +18,9 @@ use super::reach::{Absent, Reached, reach, silence};
 use super::worker::{Worker, receipts_directory};
 use super::world::SystemClock;
 use super::{Exit, Failure, args, brake, limit};
+
+/// Why nothing is known of the oldest change that is missing at the target.
+const UNWATCHED: &str = "no worker runs, so nobody knows what the queue holds";
 
 /// The state of things at one moment, as the documented JSON object.
 #[derive(Debug)]
@@ -94,10 +98,15 @@ impl Report {
             "unprovable": null,
             "receipts": null,
             "canary": null,
+            "rpo": {"seconds": null, "doubt": UNWATCHED},
+            "metrics": null,
+            "alarms": null,
+            "alerts": null,
             "faults": null,
             "ledger_bytes": null,
             "limits": null,
             "as_of": SystemClock.now().rfc3339(),
+            "pid": null,
         }))
     }
 
@@ -188,7 +197,7 @@ impl Facts<'_> {
             "receipts": self.receipts(),
             "rpo": {
                 "seconds": self.oldest.as_ref().map(|oldest| seconds(oldest.age)),
-                "doubt": self.oldest.as_ref().and_then(|oldest| oldest.doubt.as_ref()),
+                "doubt": self.oldest.as_ref().map_or(Some(UNWATCHED), |oldest| oldest.doubt.as_deref()),
             },
             "metrics": self.metrics(),
             "alarms": self.alarms(),
@@ -197,6 +206,7 @@ impl Facts<'_> {
             "faults": self.faults(),
             "ledger_bytes": self.ledger.size_on_disk()?,
             "as_of": self.now.rfc3339(),
+            "pid": null,
         }))
     }
 
@@ -359,6 +369,46 @@ fn operator_lines(report: &Value) -> String {
     text
 }
 
+/// How late the target may be, and what the watch over the worker has to say.
+fn watch_lines(report: &Value) -> String {
+    let words =
+        |value: &Value, place: &str| value.pointer(place).and_then(Value::as_str).unwrap_or("unknown").to_owned();
+    let number = |place: &str| report.pointer(place).and_then(Value::as_u64).unwrap_or(0);
+    let list = |place: &str| report.pointer(place).and_then(Value::as_array).into_iter().flatten();
+    let rpo = report.pointer("/rpo/seconds").and_then(Value::as_f64);
+    let mut text = match (rpo, report.pointer("/rpo/doubt").and_then(Value::as_str)) {
+        (None, None) => "rpo           unknown\n".to_owned(),
+        (None, Some(doubt)) => format!("rpo           unknown: {doubt}\n"),
+        (Some(seconds), None) => format!("rpo           {seconds:.3} s\n"),
+        (Some(seconds), Some(doubt)) => format!("rpo           up to {seconds:.3} s: {doubt}\n"),
+    };
+    if let Some(fault) = report.pointer("/metrics/fault").and_then(Value::as_str) {
+        let last = report.pointer("/metrics/last_sent").and_then(Value::as_str).unwrap_or("never");
+        let missed = number("/metrics/missed");
+        text.push_str(&format!("metrics fault {fault} ({missed} intervals missed, last taken: {last})\n"));
+    }
+    if report.get("alarms").is_some_and(Value::is_array) {
+        let states = [State::Ok, State::Alarm, State::InsufficientData].map(State::name);
+        let counts = states.map(|state| {
+            let so_many = list("/alarms").filter(|alarm| alarm.get("state").and_then(Value::as_str) == Some(state));
+            format!("{} {state}", so_many.count())
+        });
+        text.push_str(&format!("alarms        {}\n", counts.join(", ")));
+    }
+    for alarm in list("/alarms").filter(|alarm| words(alarm, "/state") == State::Alarm.name()) {
+        let [name, since, reason] = ["/name", "/since", "/reason"].map(|place| words(alarm, place));
+        text.push_str(&format!("alarm         {name} since {since}: {reason}\n"));
+    }
+    if number("/alerts/waiting") + number("/alerts/lost") > 0 {
+        let (waiting, lost) = (number("/alerts/waiting"), number("/alerts/lost"));
+        text.push_str(&format!("alerts        {waiting} wait to be delivered, {lost} given up\n"));
+    }
+    for fault in list("/alerts/faults") {
+        text.push_str(&format!("alert fault   {}: {}\n", words(fault, "/way"), words(fault, "/fault")));
+    }
+    text
+}
+
 /// The same for a person.
 fn table(report: &Value) -> String {
     let told = |path: &str| match report.pointer(path) {
@@ -390,6 +440,7 @@ fn table(report: &Value) -> String {
         told("/queue/visible"),
         told("/queue/in_flight"),
     );
+    text.push_str(&watch_lines(report));
     text.push_str(&operator_lines(report));
     for (name, label) in [("quarantined", "quarantined"), ("unprovable", "unprovable"), ("unstamped", "unstamped")] {
         if report.get(name).and_then(Value::as_u64).unwrap_or(0) > 0 {
@@ -430,4 +481,34 @@ fn table(report: &Value) -> String {
         ));
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is well takes one line, what is not is told with its reason.
+    #[test]
+    fn a_person_is_told_how_late_the_target_is_and_what_alarms() {
+        let alarm =
+            |name: &str, state: &str| json!({"name": name, "state": state, "since": "T", "reason": "too many."});
+        let report = json!({
+            "rpo": {"seconds": 65.0, "doubt": "the queue was last seen through at T"},
+            "metrics": {"last_sent": "T", "missed": 3, "fault": "it was refused"},
+            "alarms": [alarm("r-A", "OK"), alarm("r-B", "ALARM"), alarm("r-C", "INSUFFICIENT_DATA")],
+            "alerts": {"delivered": 1, "waiting": 2, "lost": 0, "faults": [{"way": "webhook", "fault": "no answer"}]},
+        });
+        assert_eq!(
+            watch_lines(&report),
+            "rpo           up to 65.000 s: the queue was last seen through at T\n\
+             metrics fault it was refused (3 intervals missed, last taken: T)\n\
+             alarms        1 OK, 1 ALARM, 1 INSUFFICIENT_DATA\n\
+             alarm         r-B since T: too many.\n\
+             alerts        2 wait to be delivered, 0 given up\n\
+             alert fault   webhook: no answer\n"
+        );
+        let well =
+            json!({"rpo": {"seconds": 0.0, "doubt": null}, "metrics": {"last_sent": "T", "missed": 0, "fault": null}});
+        assert_eq!(watch_lines(&well), "rpo           0.000 s\n");
+    }
 }

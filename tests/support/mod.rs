@@ -17,4 +17,5 @@ pub(crate) mod pair;
 pub(crate) mod proxy;
 pub(crate) mod servers;
 pub(crate) mod templates;
+pub(crate) mod tiers;
 pub(crate) mod worker;

@@ -11,6 +11,7 @@ mod failures;
 mod limit;
 mod measured;
 mod monitor;
+mod page;
 mod plan;
 mod progress;
 mod reach;

@@ -1,10 +1,12 @@
 // The page: what the worker says each second, and what is asked for now and then.
 import { CHARTS, chart } from "./charts.js";
-import { ago, bytes, clock, count, duration, el, fill, many, say, tick, unknown } from "./format.js";
+import { bytes, clock, count, duration, el, fill, many, say, tick, unknown } from "./format.js";
 import { alarms, failures, operate, recent, rules, story } from "./panels.js";
 
 /** Without a word for this long the page says that it is not live. */
 const SILENCE = 5000;
+/** What has waited no longer than this is under way, not late: the worker's own measure. */
+const LATE = 60;
 /** How far back the rates of the moment look. */
 const WINDOW = 60;
 
@@ -33,14 +35,20 @@ const verdict = (s) => {
     return ["warn", "‖", "Paused", `Nothing is received or begun ${until}. ${many(waits, "change waits", "changes wait")}.`];
   }
   if (s.caught_up === true) return ["good", "✓", "Caught up", "Nothing waits, and the queue was seen empty within the last minute."];
+  const besides = waits > 0 ? `${many(waits, "more change waits", "more changes wait")} for their turn.` : "All else that is known of is at its target.";
+  if (s.failed > 0) return ["bad", "!", `${many(s.failed, "change is", "changes are")} parked`, `They wait until their cause is mended, see below. ${besides}`];
+  if (s.brake?.held > 0) return ["bad", "!", `${many(s.brake.held, "delete is", "deletes are")} held`, `The brake holds them until an operator releases it. ${besides}`];
+  if (s.queue.fault) return ["unknown", "?", "Not known", `The queue cannot be read: ${s.queue.fault}`];
+  const exact = page.setup?.queue && !s.rpo?.doubt && !unknown(oldest) && oldest < LATE;
+  if (exact && !unknown(s.queue.visible)) {
+    const now = waits > 0 ? `${many(waits, "change is", "changes are")} under way, the oldest for ${duration(Math.ceil(oldest))}.` : "Nothing waits at this moment.";
+    return ["good", "✓", "Keeping up", `Changes come and go; nothing has waited for a minute. ${now}`];
+  }
   if (waits > 0) {
     const age = unknown(oldest) ? "" : `The oldest was made ${duration(Math.round(oldest))} ago${late ? `, beyond the SLA of ${duration(page.setup.sla_seconds)}` : ""}.`;
     return [late ? "bad" : "warn", "…", `Behind by ${many(waits, "change")}`, age];
   }
-  if (s.failed > 0) return ["bad", "!", `${many(s.failed, "change is", "changes are")} parked`, "They wait until their cause is mended, see below; all else that is known of is at its target."];
-  if (s.brake?.held > 0) return ["bad", "!", `${many(s.brake.held, "delete is", "deletes are")} held`, "The brake holds them until an operator releases it; all else that is known of is at its target."];
   if (s.queue.visible > 0) return ["warn", "…", `${many(s.queue.visible, "message waits", "messages wait")} in the queue`, "They have not been read yet."];
-  if (s.queue.fault) return ["unknown", "?", "Not known", `The queue cannot be read: ${s.queue.fault}`];
   if (page.setup && !page.setup.queue) return ["unknown", "?", "Not known", "This is a sync without a queue: what changes at the source meanwhile is not seen."];
   return ["unknown", "?", "Not known", "Nothing is known to wait, but the queue was not seen empty within the last minute."];
 };
@@ -49,8 +57,7 @@ const verdict = (s) => {
 const attention = (s) => {
   const told = [];
   if (s.brake?.state === "held") told.push([true, "Deletes are held.", ` ${many(s.brake.held, "delete")} to ${s.brake.target}: ${s.brake.reason}. Release them below once they are meant, or undelete at the source first.`]);
-  if (s.failed > 0 && s.pending.operations > 0) told.push([true, `${many(s.failed, "change is", "changes are")} parked.`, " The causes and what mends them are below."]);
-  if (s.queue.fault && s.caught_up !== null) told.push([true, "The queue cannot be read.", ` ${s.queue.fault}`]);
+  if (s.queue.fault && (s.failed > 0 || s.brake?.held > 0)) told.push([true, "The queue cannot be read.", ` ${s.queue.fault}`]);
   if (s.quarantined > 0) told.push([false, `${many(s.quarantined, "message")} could not be understood`, " and lie in the quarantine, see below."]);
   if (s.turned_away > 0) told.push([true, "The quarantine is full:", ` ${many(s.turned_away, "message")} went back to the queue.`]);
   if (s.rpo?.doubt && s.state === "running" && !s.queue.fault) told.push([false, "The RPO clock is not exact:", ` ${s.rpo.doubt}`]);
@@ -71,7 +78,7 @@ const pace = () => {
 };
 
 const drain = (waits, rates) => {
-  if (waits === 0) return ["nothing waits", ""];
+  if (waits === 0) return ["0 s", "nothing waits"];
   if (!rates) return ["measuring", "needs a few seconds of figures"];
   if (rates.grows >= 0) return ["not shrinking", rates.grows > 0 ? `grows by ${rates.grows.toFixed(1)} each second` : "neither more nor less than before"];
   return [`about ${duration(Math.ceil(waits / -rates.grows))}`, `shrinks by ${(-rates.grows).toFixed(1)} each second`];
@@ -83,7 +90,7 @@ const glance = (s) => {
   say("sign", sign);
   say("headline", headline);
   say("because", because);
-  fill($("as-of"), "as of ", el("time-of-day", null, clock(new Date(s.as_of))));
+  fill($("as-of"), "as of ", el("span", { class: "clock" }, clock(new Date(s.as_of))));
   document.title = `${headline} – repl`;
   const rpo = s.rpo?.seconds;
   say("rpo", unknown(rpo) ? "not known" : duration(rpo < 60 ? Math.round(rpo) : rpo), rpo);
@@ -175,6 +182,9 @@ const now_and_then = (s) => {
   refresh("/api/recent", moved, 20000, (told) => recent(told, look));
   refresh("/api/history", Math.floor((Date.parse(s.as_of) - 1500) / 60000), 65000, (told) => {
     page.history = told;
+    // Until somebody chooses: the shortest time that has all there is.
+    const age = told.samples.length > 0 ? (Date.parse(told.as_of) - Date.parse(told.samples[0].at)) / 3600e3 : 0;
+    if (!page.chosen) document.querySelector(`input[name=range][value="${age < 1 ? 1 : 6}"]`).checked = true;
     draw();
   });
 };
@@ -227,7 +237,10 @@ $("why-form").addEventListener("submit", (event) => {
   event.preventDefault();
   look($("why-key").value, $("why-version").value);
 });
-document.querySelector(".range").addEventListener("change", draw);
+document.querySelector(".range").addEventListener("change", () => {
+  page.chosen = true;
+  draw();
+});
 
 get("/api/setup").then((setup) => {
   page.setup = setup;

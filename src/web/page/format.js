@@ -63,7 +63,9 @@ export const clock = (moment) => moment.toLocaleTimeString("en-GB", { hour: "2-d
 const relative = (moment) => {
   const seconds = (Date.now() - moment) / 1000;
   if (Math.abs(seconds) < 2) return "now";
-  return seconds > 0 ? `${duration(Math.round(seconds))} ago` : `in ${duration(Math.round(-seconds))}`;
+  const away = Math.round(Math.abs(seconds));
+  const told = away < 60 ? `${away} s` : duration(away);
+  return seconds > 0 ? `${told} ago` : `in ${told}`;
 };
 
 /** A time as how long ago, with the whole time on hover; `tick` keeps it so. */

@@ -139,9 +139,9 @@ export const recent = (told, look) => {
   const rows = told.recent.map((each) => {
     const open = el("a", { href: "#h-why", onclick: () => look(each.key), title: "Why is it where it is?" }, key(each.key));
     const what = each.parked_in !== null ? tag("bad", "parked") : each.retry_at !== null ? tag("warn", "tried again") : outcome(each.outcome);
-    return [ago(each.at), [open, each.reason ? el("div", { class: "sub" }, each.reason) : null], each.target, what, unknown(each.lag_seconds) ? "–" : duration(each.lag_seconds)];
+    return [ago(each.at), [open, each.reason ? el("div", { class: "sub" }, each.reason) : null], [what, el("div", { class: "sub" }, `to ${each.target}`)], unknown(each.lag_seconds) ? "–" : duration(each.lag_seconds)];
   });
-  fill_live($("recent"), [table([["When"], ["Key"], ["Target"], ["Outcome"], ["After the change", true]], rows)]);
+  fill_live($("recent"), [table([["When"], ["Key"], ["Outcome"], ["Took", true]], rows)]);
 };
 
 const FIELDS = ["bucket", "region", "key", "kind", "version", "etag", "size", "modified", "storage_class", "encryption", "checksum", "content_type", "retain_until", "legal_hold", "fault"];

@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! main ─▶ cli ─▶ config                          floor 7–5   people, files, signals
-//! engine              desired                    floor 4      the moving parts │ what AWS is to be like
+//! engine   web        desired                    floor 4      the moving parts │ the page │ what AWS is to be like
 //! audit   watch   aws   alert                    floor 3      comparison, receipts │ what is measured │ adapters
 //! ledger  plan  ports  meter                     floor 2      truth on disk │ pure decisions │ what we ask │ what is used
 //! model                                          floor 1      words and laws of the domain
@@ -51,3 +51,4 @@ pub mod model;
 pub mod plan;
 pub mod ports;
 pub mod watch;
+pub mod web;

@@ -110,6 +110,7 @@ async fn the_alarms_are_there(cloud: &Access, config: &Config) {
         source_bucket: config.source.bucket.clone(),
         period: config.escalation.period,
         thresholds: config.escalation.thresholds,
+        canary: None,
     });
     let mut found = 0;
     for alarm in defined.alarms {

@@ -269,7 +269,7 @@ fn broken_arrows(files: &[File]) -> Vec<String> {
 }
 
 /// Where a crate may be named: rooms, or single files.
-const HOMES: [(&str, &[&str]); 24] = [
+const HOMES: [(&str, &[&str]); 27] = [
     ("sled", &["ledger/kv.rs"]),
     ("governor", &["engine/budget.rs"]),
     ("clap", &["cli", "main"]),
@@ -282,8 +282,12 @@ const HOMES: [(&str, &[&str]); 24] = [
     ("quick_xml", &["aws"]),
     ("aws_config", &["aws"]),
     ("jiff", &["model/object.rs", "model/window.rs"]),
-    ("hyper", &["aws"]),
-    ("hyper_util", &["aws"]),
+    ("axum", &["web"]),
+    ("subtle", &["web/guard.rs"]),
+    ("tokio_io_timeout", &["web/server.rs"]),
+    // The server of the page, and the client of the hot path: one a floor above the other.
+    ("hyper", &["aws", "web/server.rs"]),
+    ("hyper_util", &["aws", "web/server.rs"]),
     ("hyper_rustls", &["aws"]),
     ("rustls", &["aws"]),
     ("rustix", &["cli/check/machine.rs"]),

@@ -108,8 +108,9 @@ pub(super) async fn answer(worker: &Worker, question: &Value) -> Result<Value, F
     let paused_until = match question.get("until") {
         None | Some(Value::Null) => None,
         Some(until) => {
-            let until = until.as_str().and_then(Timestamp::parse_rfc3339);
-            Some(until.ok_or_else(|| Failure::usage("the question's \"until\" is no time"))?)
+            let until = until.as_str().ok_or_else(|| Failure::usage("the question's \"until\" is no text"))?;
+            let exact = Timestamp::parse_rfc3339(until).map_or_else(|| moment(until), Ok);
+            Some(exact.map_err(|accepted| Failure::usage(format!("\"until\" is {until:?}; {accepted}")))?)
         }
     };
     let control = Control { paused, paused_until };

@@ -16,6 +16,7 @@ mod known;
 mod limit;
 mod measured;
 mod monitor;
+mod page;
 mod plan;
 mod progress;
 mod reach;

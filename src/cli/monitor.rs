@@ -157,7 +157,7 @@ async fn ways(config: &Config, clients: &Clients) -> Result<Vec<Way>, Failure> {
     Ok(ways)
 }
 
-fn read(secret: &Secret) -> Result<String, Failure> {
+pub(super) fn read(secret: &Secret) -> Result<String, Failure> {
     match secret {
         Secret::Inline(secret) => Ok(secret.clone()),
         Secret::File(path) => {

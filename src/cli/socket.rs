@@ -181,7 +181,8 @@ async fn reply(question: &[u8], worker: &Arc<Worker>) -> Value {
     }
 }
 
-async fn answer_to(question: &Value, worker: &Arc<Worker>) -> Result<Value, Failure> {
+/// What the worker answers, to its socket and to its page.
+pub(super) async fn answer_to(question: &Value, worker: &Arc<Worker>) -> Result<Value, Failure> {
     match question.get("ask").and_then(Value::as_str) {
         Some("status") => Report::of_worker(worker).map(Report::value),
         Some("brake") => brake::of_worker(worker),

@@ -1,5 +1,6 @@
 //! `repl status`: what is going on, and how sure that is (P8).
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -8,8 +9,8 @@ use crate::config::Config;
 use crate::engine::{Phase, receipts};
 use crate::ledger::{Control, Group, Ledger, Totals};
 use crate::model::object::Timestamp;
-use crate::ports::{Clock, World};
-use crate::watch::alarms::State;
+use crate::ports::{Clock, Tier, World};
+use crate::watch::alarms::{State, definitions};
 use crate::watch::figures::{FRESH, Figures, OldestPending};
 use crate::watch::pulse::Snapshot;
 
@@ -17,7 +18,7 @@ use super::progress::say;
 use super::reach::{Absent, Reached, reach, silence};
 use super::worker::{Worker, receipts_directory};
 use super::world::SystemClock;
-use super::{Exit, Failure, args, brake, limit};
+use super::{Exit, Failure, args, brake, limit, monitor};
 
 /// Why nothing is known of the oldest change that is missing at the target.
 const UNWATCHED: &str = "no worker runs, so nobody knows what the queue holds";
@@ -269,9 +270,14 @@ impl Facts<'_> {
     /// Where the alarms are that the worker evaluates itself; `null` where CloudWatch does, or no worker runs.
     fn alarms(&self) -> Value {
         let Some(view) = self.snapshot.and_then(|snapshot| snapshot.alarms.as_ref()) else { return Value::Null };
+        let known = definitions(&monitor::definitions(self.config));
+        let alarms = known.alarms.iter().map(|alarm| (&alarm.name, alarm.tier));
+        let composites = known.composites.iter().map(|composite| (&composite.name, composite.tier));
+        let tiers: BTreeMap<&String, Tier> = alarms.chain(composites).collect();
         let alarms = view.standings.iter().map(|(name, standing)| {
             let (state, since) = (standing.state.name(), standing.since.rfc3339());
-            json!({"name": name, "state": state, "since": since, "reason": standing.reason})
+            let tier = tiers.get(name).map(|tier| tier.name());
+            json!({"name": name, "tier": tier, "state": state, "since": since, "reason": standing.reason})
         });
         Value::Array(alarms.collect())
     }

@@ -18,11 +18,12 @@ use crate::model::fault::{Fault, FaultKind};
 use crate::plan::brake::Bounds;
 use crate::plan::retry;
 use crate::watch::pulse::Pulse;
+use crate::web;
 
 use super::monitor::{self, Watch};
 use super::sync::Syncs;
 use super::world::{Aws, learnt_settings};
-use super::{Failure, socket, systemd};
+use super::{Failure, page, socket, systemd};
 
 /// How long a drain may take before what is under way is dropped; it stays to be done.
 pub(super) const DRAIN: Duration = Duration::from_secs(30);
@@ -93,7 +94,11 @@ impl Worker {
     /// Works until `done` comes, a signal, or the end of the ledger; then drains. The socket answers to the end.
     pub(super) async fn work(self: &Arc<Self>, done: impl Future<Output = ()>) -> Result<Stopped, Failure> {
         let mut tasks = JoinSet::new();
+        let (listener, site) = page::open(self).await?.unzip();
         tasks.spawn(socket::serve(socket::bind(&self.config.ledger.path)?, Arc::clone(self)));
+        if let (Some(listener), Some(site)) = (listener, &site) {
+            tasks.spawn(web::Listener::serve(listener, Arc::clone(site)));
+        }
         let attended = Arc::clone(self);
         tasks.spawn(async move { systemd::attend(&attended).await });
         let config = &self.config;
@@ -101,9 +106,10 @@ impl Worker {
         tracing::info!(source = config.source.bucket, targets, rules, "running");
         // The watch outlives the engine by a moment: its last interval tells how the engine ended.
         let (stop, stopping) = oneshot::channel();
+        let (end, ending) = oneshot::channel();
         let supervised = async {
             let stopped = self.supervise(done).await;
-            drop(stop);
+            drop((stop, end));
             stopped
         };
         let watching = async {
@@ -111,7 +117,14 @@ impl Worker {
                 tracing::error!(%fault, "metrics and alarms are not watched any more");
             }
         };
-        let (stopped, ()) = tokio::join!(supervised, watching);
+        let sampling = async {
+            if let Some(site) = site
+                && let Err(fault) = web::keep_history(site, ending).await
+            {
+                tracing::error!(%fault, "the course of the figures is not kept any more");
+            }
+        };
+        let (stopped, (), ()) = tokio::join!(supervised, watching, sampling);
         tasks.shutdown().await;
         socket::remove(&self.config.ledger.path);
         stopped

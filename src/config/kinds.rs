@@ -90,6 +90,15 @@ pub(super) const LISTEN: Kind<Option<SocketAddr>> = Kind {
         address => address.parse().map(Some).map_err(|_| format!("{address:?} is not an IP address and port")),
     },
 };
+pub(super) const HOST: Kind<String> = Kind {
+    accepted: "a host name or IP address without scheme and port, such as \"repl.example.com\"",
+    read: |value| {
+        checked(value, |text| {
+            let is_name = text.chars().all(|letter| letter.is_ascii_alphanumeric() || "-._".contains(letter));
+            (!is_name && text.parse::<IpAddr>().is_err()).then(|| format!("{text:?} is not a host"))
+        })
+    },
+};
 pub(super) const SECRET: Kind<Secret> = Kind {
     accepted: "a text, or \"file:/path\" of the file that holds it",
     read: |value| match text(value)?.strip_prefix("file:") {

@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use super::file::Section;
 use super::kinds::{
-    ACCOUNT, Address, BANDWIDTH, BUCKET, CONCURRENCY, COUNT, DURATION, EMAIL, KEY_PREFIX, KMS_ARN, LISTEN, NAME_PREFIX,
-    NAMESPACE, PATH, PERIODS, PORT, PRIORITY, RECEIVES, REGION, REMINDER, REQUEST_RATE, ROLE_ARN, RULE_ID, SECRET,
-    SHARE, SIZE, SWITCH, TAG_NAME, TAG_VALUE, TEXT, TOPIC_ARN, URL, is_word,
+    ACCOUNT, Address, BANDWIDTH, BUCKET, CONCURRENCY, COUNT, DURATION, EMAIL, HOST, KEY_PREFIX, KMS_ARN, LISTEN,
+    NAME_PREFIX, NAMESPACE, PATH, PERIODS, PORT, PRIORITY, RECEIVES, REGION, REMINDER, REQUEST_RATE, ROLE_ARN, RULE_ID,
+    SECRET, SHARE, SIZE, SWITCH, TAG_NAME, TAG_VALUE, TEXT, TOPIC_ARN, URL, is_word,
 };
 use super::settings::{
     Ack, Brake, Canary, Concurrency, Config, Connection, Escalation, Ledger, Lifecycle, LifecycleSide, Monitoring,
@@ -82,6 +82,7 @@ pub(super) fn config(file: &mut Section<'_>) -> Config {
         monitoring: file.section("monitoring", |section| monitoring(section, &first.region, escalation.period)),
         web: file.section("web", |section| Web {
             listen: section.get_or("listen", &LISTEN, Some(([127, 0, 0, 1], 9464).into())),
+            hosts: section.values("hosts", &HOST).unwrap_or_default(),
             token: section.get("token", &SECRET),
         }),
         escalation,

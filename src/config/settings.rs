@@ -271,6 +271,8 @@ pub struct Monitoring {
 pub struct Web {
     /// Where it listens; `None` is off.
     pub listen: Option<SocketAddr>,
+    /// Names, beside `localhost` and the address, under which it may be asked for.
+    pub hosts: Vec<String>,
     /// The bearer token of the endpoints that change state; `None` turns those off.
     pub token: Option<Secret>,
 }

@@ -8,6 +8,7 @@ use super::book::{Book, View};
 use super::codec::{Decoder, Encoder, Read, Unreadable};
 use super::layout::{Fields, Table, key_hash};
 use super::names::Names;
+use super::pages::behind;
 use super::record::{Record, change_code, read_change, read_fault, read_target, write_fault};
 use super::words::{GroupId, Happened, Happening, KeptFault, Next, Outcome};
 use crate::model::fault::Fault;
@@ -47,6 +48,19 @@ impl View<'_> {
             }
         }
         Ok(found.split_off(found.len().saturating_sub(TOLD)))
+    }
+
+    /// The last happenings of all keys, the newest first.
+    pub(super) fn latest(&self, most: usize) -> Result<Vec<(Key, Happening)>, Fault> {
+        let next = self.record::<Margin>(&Table::Margin.all())?.unwrap_or_default().happenings;
+        let from = Table::Journal.key().id(next.saturating_sub(most as u64)).end();
+        let mut found = Vec::new();
+        for (_, value) in self.pages.scan(&from, &behind(&Table::Journal.all()), most)? {
+            let HappeningRecord { key, happening } = self.decode(&value)?;
+            found.push((key, happening));
+        }
+        found.reverse();
+        Ok(found)
     }
 }
 

@@ -68,6 +68,8 @@ pub(super) enum Table {
     Part = 0x37,
     /// What happened of late: number, hash of the source key.
     Journal = 0x40,
+    /// One sample of the figures a minute: minute.
+    History = 0x42,
     /// Counters beside the tally.
     Margin = 0x41,
 }

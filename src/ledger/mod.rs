@@ -29,6 +29,7 @@ mod book;
 mod brake;
 mod claim;
 mod codec;
+mod history;
 mod journal;
 mod kv;
 mod lanes;
@@ -51,6 +52,7 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 
 pub use claim::{Claim, Lane};
+pub use history::{LatencySample, MINUTE, Sample};
 pub use words::{
     Admission, Admitted, Brake, Chapter, Control, Count, Group, GroupId, Happened, Happening, JobId, KeptFault,
     Limiting, Next, Note, Outcome, PartSizes, Passage, Quarantined, Release, Replica, RuleTotals, SentPart, Settled,
@@ -294,6 +296,22 @@ impl Ledger {
     /// All that is known of a source key.
     pub fn story(&self, key: &Key) -> Result<Story, Fault> {
         self.writer.shared().read(|view| view.story(key))
+    }
+
+    /// What happened last, over all keys, the newest first: at most `most`.
+    pub fn latest(&self, most: usize) -> Result<Vec<(Key, Happening)>, Fault> {
+        self.writer.shared().read(|view| view.latest(most))
+    }
+
+    /// The samples of the last day, the oldest first, each with the beginning of its minute.
+    pub fn history(&self) -> Result<Vec<(Timestamp, Sample)>, Fault> {
+        self.writer.shared().read(|view| view.history())
+    }
+
+    /// Keeps the sample of the minute that `at` lies in; what was kept of that minute before is joined with it. Samples
+    /// of more than a day before are forgotten. Not flushed.
+    pub async fn keep_sample(&self, at: Timestamp, sample: Sample) -> Result<(), Fault> {
+        self.writer.write(Durability::Applied, 1, move |book| book.keep_sample(at, sample)).await
     }
 
     /// What an operator asked for last.

@@ -10,6 +10,7 @@
     reason = "tests fail by panicking, and live in real time"
 )]
 
+pub(crate) mod browser;
 pub(crate) mod compare;
 pub(crate) mod events;
 pub(crate) mod objects;
@@ -18,4 +19,5 @@ pub(crate) mod proxy;
 pub(crate) mod servers;
 pub(crate) mod templates;
 pub(crate) mod tiers;
+pub(crate) mod web;
 pub(crate) mod worker;

@@ -113,9 +113,9 @@ fn writes(proxy: &Proxy, bucket: &str) -> usize {
 #[tokio::test(flavor = "multi_thread")]
 async fn read_only_writes_nothing_anywhere() {
     let proxy = Proxy::before(&Server::Ministack.access().endpoint);
-    let way = Some(proxy.endpoint());
-    let setup = Setup { source_endpoint: way.clone(), target_endpoint: way.clone(), ..setup() };
-    let pair = setup.more(&format!("[monitoring]\nendpoint = \"{}\"\n", way.unwrap())).build().await;
+    let way = proxy.endpoint();
+    let setup = Setup { source_endpoint: Some(way.clone()), target_endpoint: Some(way.clone()), ..setup() };
+    let pair = setup.more(&format!("[monitoring]\nendpoint = \"{}\"\n", way)).build().await;
     pair.source.put("a", "content").await;
     let told = checked(&pair, &["--read-only"], 0).await;
     assert_eq!(writes(&proxy, &pair.target.name) + writes(&proxy, &pair.source.name), 0);
@@ -352,15 +352,13 @@ async fn a_full_disk_is_told() {
         eprintln!("SKIPPED: a small tmpfs cannot be mounted here, so that no full disk was seen");
         return;
     }
-    let checked_while_full = tokio::spawn({
-        let (config, directory) = (pair.config.clone(), pair.directory.path().to_owned());
-        async move {
-            let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_repl"));
-            command.args(["check", "--json", "--read-only", "--config"]).arg(config).current_dir(directory);
-            command.env("AWS_ACCESS_KEY_ID", "test").env("AWS_SECRET_ACCESS_KEY", "test").output().await.unwrap()
-        }
-    });
-    let output = checked_while_full.await;
+    let output = tokio::process::Command::new(env!("CARGO_BIN_EXE_repl"))
+        .args(["check", "--json", "--read-only", "--config"])
+        .arg(&pair.config)
+        .env("AWS_ACCESS_KEY_ID", "test")
+        .env("AWS_SECRET_ACCESS_KEY", "test")
+        .output()
+        .await;
     let unmounted = tokio::process::Command::new("umount").arg(&pair.ledger).status().await.unwrap();
     assert!(unmounted.success());
     let told: Value = serde_json::from_slice(&output.unwrap().stdout).unwrap();

@@ -141,7 +141,7 @@ async fn the_page_shows_the_state_and_follows_it() {
     put(&pair, "first", 10).await;
     replicated(&page, 1).await;
     let browser = Browser::open(&page.url("/")).await;
-    browser.shows("#live-text", "live").await;
+    browser.shows("#live[data-live=yes]", "live").await;
     browser.marks("#replicated", "1").await;
     browser.run("window.here = 'still here'").await;
     put(&pair, MARKUP, 2048).await;
@@ -179,7 +179,7 @@ async fn the_page_shows_the_state_and_follows_it() {
     browser.shows("#live-text", "not live since").await;
     browser.shows("#headline", "Not known").await;
     let mut again = spawn_repl(&pair, &["run"]);
-    browser.shows("#live-text", "live").await;
+    browser.shows("#live[data-live=yes]", "live").await;
     browser.marks("#replicated", "2").await;
     assert_eq!(browser.run("return window.here").await, "still here", "it came back by itself");
     assert_eq!(browser.complaints().await, Vec::<String>::new());

@@ -19,7 +19,7 @@ from pathlib import Path
 
 PACKAGES = ["chromium", "chromium-driver", "fonts-dejavu-core"]
 ADVICE = "install Chromium and its driver (on Debian: apt-get install chromium chromium-driver)"
-STARTED = re.compile(rb"on port (\d+)")
+STARTED = re.compile(rb"successfully on port (\d+)")
 PATIENCE_SECONDS = 15
 
 

@@ -126,6 +126,7 @@ const heard = (s) => {
   alarms(s, page.setup);
   operate(s, page.setup, act);
   now_and_then(s);
+  tick();
 };
 
 const liveness = (why) => {
@@ -165,6 +166,7 @@ const refresh = async (path, sign, patience, show) => {
   Object.assign(asked, { busy: true, sign, at: Date.now() });
   try {
     show(await get(path));
+    tick();
   } catch {
     // The state says that the worker does not answer; these are asked for again.
     asked.sign = null;

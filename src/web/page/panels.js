@@ -71,7 +71,7 @@ const fill_live = (place, parts) => {
 const button = (setup, label, name, press) => (setup?.writable ? el("button", { type: "button", "aria-label": name, onclick: press }, label) : null);
 
 const cause = (group, setup, act) => {
-  const what = (told) => `${many(told.released ?? told.retried ?? 0, "object")} of group ${group.id} tried again now.`;
+  const what = (told) => `${many(told.retried ?? 0, "object")} of group ${group.id} tried again now.`;
   return el(
     "div",
     { class: "group", "data-group": group.id },
@@ -103,7 +103,7 @@ const quarantine = (told, setup, act) =>
     el("h3", null, "Messages that could not be understood"),
     el("p", { class: "count" }, `${many(told.quarantined_total, "message")}, ${bytes(told.quarantined_bytes)}`),
     el("p", { class: "sub" }, "They are kept with their reason. After an upgrade, read them again."),
-    el("p", { class: "act" }, button(setup, "Read again", "Read all messages of the quarantine again", () => act("/api/failures/retry", { messages: true }, () => "The messages were read again."))),
+    el("p", { class: "act" }, button(setup, "Read again", "Read all messages of the quarantine again", () => act("/api/failures/retry", { messages: true }, (told) => `${many(told.redriven ?? 0, "message")} understood; ${many(told.still_quarantined?.length ?? 0, "message")} still not.`))),
     el(
       "details",
       { id: "quarantined" },

@@ -2,6 +2,7 @@
 
 mod bench;
 mod braking;
+mod course;
 mod crash;
 mod disk;
 mod flow;

@@ -228,6 +228,7 @@ fn settings_of(pair: &Pair) -> Settings {
         source_bucket: config.source.bucket.clone(),
         period: config.escalation.period,
         thresholds: config.escalation.thresholds,
+        canary: None,
     }
 }
 

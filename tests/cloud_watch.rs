@@ -195,6 +195,7 @@ fn settings(namespace: &str) -> Settings {
             source_size_growth: 1 << 40,
             worker_silent: NonZeroU32::new(3).unwrap(),
         },
+        canary: None,
     }
 }
 

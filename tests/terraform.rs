@@ -69,6 +69,7 @@ fn defined(config: &Config) -> Definitions {
         source_bucket: config.source.bucket.clone(),
         period: config.escalation.period,
         thresholds: config.escalation.thresholds,
+        canary: None,
     })
 }
 

@@ -6,9 +6,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
-use tokio::task::JoinSet;
 
 use crate::config::{self, Config};
 use crate::engine::budget::Limits;
@@ -18,9 +18,10 @@ use crate::model::fault::{Fault, FaultKind};
 use crate::plan::retry;
 use crate::watch::pulse::Pulse;
 
+use super::Failure;
+use super::socket::{self, Serving};
 use super::sync::Syncs;
 use super::world::{Aws, target_settings};
-use super::{Failure, socket};
 
 /// How long a drain may take before what is under way is dropped; it stays to be done.
 pub(super) const DRAIN: Duration = Duration::from_secs(30);
@@ -58,6 +59,8 @@ pub(super) struct Worker {
     pub(super) phase: watch::Receiver<Phase>,
     pub(super) syncs: Syncs,
     phases: watch::Sender<Phase>,
+    /// Where its own tasks run, whoever asks for them.
+    pub(super) runtime: Handle,
 }
 
 /// Why a worker stopped.
@@ -83,18 +86,17 @@ impl Worker {
         let settings = settings(config, long_poll);
         let engine = Engine::new(Arc::clone(&world), ledger.clone(), settings, Arc::clone(&pulse), phase.clone());
         let (config, syncs) = (config.clone(), Syncs::default());
-        Ok(Arc::new(Self { config, world, ledger, pulse, engine, phase, syncs, phases }))
+        Ok(Arc::new(Self { config, world, ledger, pulse, engine, phase, syncs, phases, runtime: Handle::current() }))
     }
 
     /// Works until `done` comes, a signal, or the end of the ledger; then drains. The socket answers to the end.
     pub(super) async fn work(self: &Arc<Self>, done: impl Future<Output = ()>) -> Result<Stopped, Failure> {
-        let mut tasks = JoinSet::new();
-        tasks.spawn(socket::serve(socket::bind(&self.config.ledger.path)?, Arc::clone(self)));
+        let serving = Serving::begin(socket::bind(&self.config.ledger.path)?, Arc::clone(self))?;
         let config = &self.config;
         let (targets, rules) = (config.targets.len(), config.rules.len());
         tracing::info!(source = config.source.bucket, targets, rules, "running");
         let stopped = self.supervise(done).await;
-        tasks.shutdown().await;
+        serving.end().await;
         socket::remove(&self.config.ledger.path);
         stopped
     }

@@ -195,6 +195,32 @@ async fn what_is_denied_is_told_with_its_fix_and_retried() {
     assert_eq!(compare(&pair).await, NOTHING);
 }
 
+/// P7, P9: a disabled key is told with its ARN and what to do; enabled again and retried, all of it goes on.
+#[tokio::test]
+async fn a_disabled_key_is_told_with_its_fix() {
+    let pair = setup().rule("kms_key = \"{target_key}\"").build().await;
+    let kms = pair.kms(pair.target.region);
+    kms.disable_key().key_id(&pair.target_key).send().await.unwrap();
+    pair.source.put("sealed", "s").await;
+    work_off_with(&pair, 1).await;
+    let key = &pair.target_key;
+    let fault = format!("could not use the target key at the target: {key} is not enabled: enable it");
+    let fix =
+        format!("see that {key} exists in the target's region, is enabled, and allows the worker kms:GenerateDataKey");
+    says(&pair, &["failures"], 0, &["key-unusable at the target, target dr, rule all", &fault, &fix]).await;
+    let story = asked(&pair, &["why", &format!("s3://{}/sealed", pair.source.name)]).await;
+    assert_eq!(
+        (&story["state"], &story["attempts"][0]["kind"]),
+        (&json!("parked"), &json!("key-unusable")),
+        "{story:#}"
+    );
+    kms.enable_key().key_id(&pair.target_key).send().await.unwrap();
+    let mut worker = started(&pair).await;
+    says(&pair, &["failures", "retry", "--all"], 0, &["1 objects are tried again now"]).await;
+    eventually("it arrives", PATIENCE, async || list(&pair.target).await.len() == 1).await;
+    worker.terminate(PATIENCE).await.expect_code(0);
+}
+
 /// Dropping asks, is noted for `why`, and ends the upload that nobody will go on with.
 #[tokio::test]
 async fn what_is_dropped_leaves_no_open_upload() {

@@ -90,6 +90,7 @@ fn the_readme_has_every_alarm() {
         source_bucket: "b".to_owned(),
         period: config.escalation.period,
         thresholds: config.escalation.thresholds,
+        canary: None,
     });
     let lines: Vec<String> =
         defined.alarms.iter().map(alarm_line).chain(defined.composites.iter().map(composite_line)).collect();

@@ -5,15 +5,18 @@
 
 use std::collections::VecDeque;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::net::UnixListener as StdListener;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::unix::OwnedReadHalf;
 use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::oneshot;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::Instant;
 
@@ -41,7 +44,7 @@ const LONGEST_PATH: usize = 107;
 /// Where a worker is asked.
 #[derive(Debug)]
 pub(super) struct Socket {
-    listener: UnixListener,
+    listener: StdListener,
     /// The worker's own user.
     owner: u32,
 }
@@ -60,7 +63,8 @@ pub(super) fn bind(ledger: &Path) -> Result<Socket, Failure> {
     remove(ledger);
     let failed =
         |error: std::io::Error| Failure::stopped(format!("could not make the socket {}: {error}", path.display()));
-    let listener = UnixListener::bind(&path).map_err(failed)?;
+    let listener = StdListener::bind(&path).map_err(failed)?;
+    listener.set_nonblocking(true).map_err(failed)?;
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).map_err(failed)?;
     let owner = std::fs::metadata(&path).map_err(failed)?.uid();
     Ok(Socket { listener, owner })
@@ -75,9 +79,50 @@ pub(super) fn remove(ledger: &Path) {
     }
 }
 
+/// The socket at work, on a thread and a runtime of its own: what the worker has to do may keep its threads busy, and
+/// who asks how it is going must not stand in that queue.
+#[derive(Debug)]
+pub(super) struct Serving {
+    stop: oneshot::Sender<()>,
+    thread: JoinHandle<()>,
+}
+
+impl Serving {
+    /// Begins to answer.
+    pub(super) fn begin(socket: Socket, worker: Arc<Worker>) -> Result<Self, Failure> {
+        let failed = |error: std::io::Error| Failure::stopped(format!("could not serve the socket: {error}"));
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
+        let (stop, stopped) = oneshot::channel();
+        let work = move || {
+            runtime.block_on(async {
+                tokio::select! {
+                    () = serve(socket, worker) => {}
+                    _ = stopped => {}
+                }
+            });
+            runtime.shutdown_background();
+        };
+        let thread = std::thread::Builder::new().name("socket".to_owned()).spawn(work).map_err(failed)?;
+        Ok(Self { stop, thread })
+    }
+
+    /// Answers nobody any more; who is being answered is broken off.
+    pub(super) async fn end(self) {
+        drop(self.stop);
+        let joined = tokio::task::spawn_blocking(move || self.thread.join()).await;
+        if !matches!(joined, Ok(Ok(()))) {
+            tracing::error!("the socket's thread had died: nobody could ask this worker");
+        }
+    }
+}
+
 /// Answers until it is dropped. When all places are taken, callers that say nothing lose theirs.
-pub(super) async fn serve(socket: Socket, worker: Arc<Worker>) {
+async fn serve(socket: Socket, worker: Arc<Worker>) {
     let Socket { listener, owner } = socket;
+    let listener = match UnixListener::from_std(listener) {
+        Ok(listener) => listener,
+        Err(error) => return tracing::error!(%error, "the socket cannot be served"),
+    };
     let mut tasks = JoinSet::new();
     let mut callers = Callers::default();
     loop {

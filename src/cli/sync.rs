@@ -356,7 +356,7 @@ pub(super) fn begin(worker: &Arc<Worker>, question: &Value) -> Result<Value, Fai
     *current = Some(Arc::clone(&sync));
     let working = Arc::clone(worker);
     let mut tasks = worker.syncs.tasks.lock().unwrap_or_else(PoisonError::into_inner);
-    tasks.spawn(async move { sync.carry_out(&working).await });
+    tasks.spawn_on(async move { sync.carry_out(&working).await }, &worker.runtime);
     Ok(json!({"begun": true}))
 }
 

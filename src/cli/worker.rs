@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
@@ -21,9 +22,10 @@ use crate::watch::pulse::Pulse;
 use crate::web;
 
 use super::monitor::{self, Watch};
+use super::socket::{self, Serving};
 use super::sync::Syncs;
 use super::world::{Aws, learnt_settings};
-use super::{Failure, page, socket, systemd};
+use super::{Failure, page, systemd};
 
 /// How long a drain may take before what is under way is dropped; it stays to be done.
 pub(super) const DRAIN: Duration = Duration::from_secs(30);
@@ -62,6 +64,8 @@ pub(super) struct Worker {
     pub(super) observer: Watch,
     pub(super) syncs: Syncs,
     phases: watch::Sender<Phase>,
+    /// Where its own tasks run, whoever asks for them.
+    pub(super) runtime: Handle,
 }
 
 /// Why a worker stopped.
@@ -88,14 +92,15 @@ impl Worker {
         let settings = settings(config, long_poll);
         let engine = Engine::new(Arc::clone(&world), ledger.clone(), settings, Arc::clone(&pulse), phase.clone());
         let (config, syncs) = (config.clone(), Syncs::default());
-        Ok(Arc::new(Self { config, world, ledger, pulse, engine, phase, observer, syncs, phases }))
+        let runtime = Handle::current();
+        Ok(Arc::new(Self { config, world, ledger, pulse, engine, phase, observer, syncs, phases, runtime }))
     }
 
     /// Works until `done` comes, a signal, or the end of the ledger; then drains. The socket answers to the end.
     pub(super) async fn work(self: &Arc<Self>, done: impl Future<Output = ()>) -> Result<Stopped, Failure> {
         let mut tasks = JoinSet::new();
         let (listener, site) = page::open(self).await?.unzip();
-        tasks.spawn(socket::serve(socket::bind(&self.config.ledger.path)?, Arc::clone(self)));
+        let serving = Serving::begin(socket::bind(&self.config.ledger.path)?, Arc::clone(self))?;
         if let (Some(listener), Some(site)) = (listener, &site) {
             tasks.spawn(web::Listener::serve(listener, Arc::clone(site)));
         }
@@ -126,6 +131,7 @@ impl Worker {
         };
         let (stopped, (), ()) = tokio::join!(supervised, watching, sampling);
         tasks.shutdown().await;
+        serving.end().await;
         socket::remove(&self.config.ledger.path);
         stopped
     }

@@ -1,10 +1,13 @@
 //! Bytes on disk: golden records, round trips, damage.
 
+use std::num::{NonZeroU32, NonZeroU64};
+
 use proptest::prelude::*;
 
 use super::*;
 use crate::ledger::brake::BrakeRecord;
 use crate::ledger::codec::Unreadable;
+use crate::ledger::journal::{HappeningRecord, Margin};
 use crate::ledger::kv::Kv;
 use crate::ledger::layout::{Slot, Table, identity_hash, key_hash, lane_hash, merge_streams, order_bytes};
 use crate::ledger::names::{NameKind, Names, Tally};
@@ -15,6 +18,7 @@ use crate::ledger::record::{
 use crate::model::deletes::Hour;
 use crate::model::digest::{Algorithm, ChecksumType};
 use crate::model::job::Applied;
+use crate::model::limits::{Bound, Concurrency, Limits as Bounds};
 use crate::ports::UploadChecksum;
 
 fn names() -> Names {
@@ -209,6 +213,43 @@ fn golden_records() {
         "01000966726f6d2d75732f61ac027800080876311200ff8101d41d8cd98f00b204e9800998ecf8427e0ae8d795ffbc311f02070101020c7772697465206f626a656374010c41636365737344656e69656400026e6f",
     );
     holds(&Control { paused: true, paused_until: Some(Timestamp(300)) }, "010101ac02");
+}
+
+#[test]
+fn golden_records_of_operating() {
+    holds(&Margin { happenings: 1, quarantine_bytes: 300 }, "0101ac02");
+    holds(&Limiting::default(), "0100000000");
+    let limits = Bounds {
+        bandwidth: NonZeroU64::new(5).map(Bound::AtMost),
+        requests_per_second: Some(Bound::Unlimited),
+        concurrency: NonZeroU32::new(2).map(Concurrency::Fixed),
+    };
+    holds(&Limiting { limits, until: Some(Timestamp(7)) }, "0101010501000102 0107".replace(' ', "").as_str());
+    let happened = |what| {
+        let (target, version) = (TargetId::new("dr"), VersionId::new("v1"));
+        HappeningRecord { key: Key::new("a"), happening: Happening { target, version, at: Timestamp(5), what } }
+    };
+    let told = Happened::Told {
+        kind: ChangeKind::DeleteMarker,
+        sequencer: Some(Sequencer::new("00FF")),
+        changed: Timestamp(6),
+    };
+    holds(&happened(told), "01016100087631050101011200ff06");
+    let failed = |next| Happened::Failed { fault: KeptFault::of(&fault(FaultKind::Denied)), next };
+    let start =
+        "010161000876310502 05020c7772697465206f626a656374010c41636365737344656e69656400026e6f".replace(' ', "");
+    holds(&happened(failed(Next::Retry(Timestamp(9)))), &format!("{start}0009"));
+    holds(&happened(failed(Next::Parked(GroupId(3)))), &format!("{start}0103"));
+    let ends = [
+        (Outcome::Replicated, "01"),
+        (Outcome::AlreadyEqual, "02"),
+        (Outcome::Superseded, "03"),
+        (Outcome::NotReplicated("r".to_owned()), "040172"),
+        (Outcome::Gone, "05"),
+    ];
+    for (outcome, code) in ends {
+        holds(&happened(Happened::Ended { outcome }), &format!("010161000876310503{code}"));
+    }
 }
 
 #[test]

@@ -13,7 +13,7 @@ use super::catalogue::{Kind, Metric, MetricSide, Scope};
 use super::figures::{Figures, Settings};
 use super::pulse::Histogram;
 
-/// What a server says of [`text`] in `Content-Type`.
+/// What a server says of [`text()`] in `Content-Type`.
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// Where the buckets of a histogram end, as powers of two of milliseconds: 64 ms to 37 h. Our own buckets end there too,

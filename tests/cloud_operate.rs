@@ -428,7 +428,7 @@ async fn the_socket_answers_whatever_others_do_to_it() {
         (b"[1]\n", "the question says nothing under"),
         (b"{\"ask\":\"everything\"}\n", "the worker does not know the question"),
         (b"{\"ask\":\"control\"}\n", "the question does not say whether to pause"),
-        (b"{\"ask\":\"control\",\"paused\":true,\"until\":5}\n", "is no time"),
+        (b"{\"ask\":\"control\",\"paused\":true,\"until\":5}\n", "is no text"),
         (b"{\"ask\":\"failures-drop\"}\n", "the question does not say which failures are meant"),
         (b"{\"ask\":\"why\"}\n", "the question names no key"),
         (b"{\"ask\":\"limit\",\"settings\":[\"x=1\"]}\n", "there is no limit"),

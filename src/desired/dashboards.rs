@@ -85,7 +85,8 @@ struct Widget {
 fn body(settings: &Settings, accounts: &Accounts, view: View) -> Value {
     let mut widgets = Vec::new();
     widgets.extend((view == View::Primary).then(|| states(settings, accounts)));
-    widgets.extend(Metric::ALL.iter().filter_map(|metric| own(settings, view, *metric)));
+    let sent = Metric::ALL.into_iter().filter(|metric| is_sent(settings, *metric));
+    widgets.extend(sent.filter_map(|metric| own(settings, view, metric)));
     for bucket in settings.buckets().filter(|bucket| bucket.measured) {
         if view == View::Primary || bucket.place != Place::Source {
             widgets.extend(of_bucket(bucket));
@@ -115,6 +116,13 @@ fn states(settings: &Settings, accounts: &Accounts) -> Widget {
         .map(|name| format!("arn:{}:cloudwatch:{region}:{account}:alarm:{name}", settings.partition))
         .collect();
     Widget { kind: "alarm", properties: json!({"title": format!("Alarms of {}", settings.prefix), "alarms": arns}) }
+}
+
+/// Whether the worker sends it: those of the canary only where there is one.
+fn is_sent(settings: &Settings, metric: Metric) -> bool {
+    let mut defined = settings.escalation.definitions.alarms.iter();
+    let has_canary = defined.any(|alarm| alarm.id == alarms::AlarmId::CanaryFailed);
+    has_canary || !matches!(metric, Metric::CanaryLatency | Metric::CanaryFailed)
 }
 
 /// One of our own metrics; `None` where the view has no series of it.

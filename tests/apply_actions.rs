@@ -1,10 +1,14 @@
-//! Which actions of AWS `repl apply` calls: read from its adapters, and written down here for whoever grants them.
+//! Which actions of AWS `repl apply` calls: read from its adapters, as a run on an emulator would miss what that does not
+//! know; written down here for whoever grants them; and permitted by deploy/iam/setup.json, no more and no fewer.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests panic")]
 
 use std::collections::BTreeSet;
 use std::path::Path;
 
-/// Every operation that src/aws/setup calls, with the permissions that it needs.
+use serde_json::Value;
+
+/// Every operation that src/aws/setup calls, with the permissions that it needs. Making something with tags wants the right
+/// to tag; whoever has an identity may ask for it.
 const SETUP_ACTIONS: [(&str, &[&str]); 45] = [
     ("create_queue", &["sqs:CreateQueue", "sqs:TagQueue"]),
     ("create_role", &["iam:CreateRole", "iam:TagRole"]),
@@ -74,6 +78,20 @@ fn every_operation_of_the_adapters_is_written_down_with_its_permissions() {
         assert!(permissions.iter().all(|one| one.split_once(':').is_some()), "{name}");
         assert_eq!(permissions.is_empty(), name == "get_caller_identity", "{name}");
     }
+}
+
+#[test]
+fn the_setup_role_may_do_just_that() {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/iam/setup.json");
+    let policy: Value = serde_json::from_str(&std::fs::read_to_string(file).unwrap()).unwrap();
+    let statements = policy["Statement"].as_array().unwrap();
+    let permitted: BTreeSet<&str> = statements
+        .iter()
+        .flat_map(|one| one["Action"].as_array().unwrap())
+        .map(|action| action.as_str().unwrap())
+        .collect();
+    let needed: BTreeSet<&str> = SETUP_ACTIONS.iter().flat_map(|(_, permissions)| permissions.iter().copied()).collect();
+    assert_eq!(permitted, needed);
 }
 
 #[test]

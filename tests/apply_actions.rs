@@ -90,7 +90,8 @@ fn the_setup_role_may_do_just_that() {
         .flat_map(|one| one["Action"].as_array().unwrap())
         .map(|action| action.as_str().unwrap())
         .collect();
-    let needed: BTreeSet<&str> = SETUP_ACTIONS.iter().flat_map(|(_, permissions)| permissions.iter().copied()).collect();
+    let needed: BTreeSet<&str> =
+        SETUP_ACTIONS.iter().flat_map(|(_, permissions)| permissions.iter().copied()).collect();
     assert_eq!(permitted, needed);
 }
 

@@ -395,7 +395,7 @@ async fn within(moving: impl Future<Output = Result<u64, crate::model::fault::Fa
 
 async fn retry(config: &Config, ledger: &Ledger, chosen: &Chosen, now: Timestamp) -> Result<Value, Failure> {
     let retried = match &chosen.parked {
-        Some(which) => within(ledger.release(which, now)).await?,
+        Some(which) => within(ledger.release(which)).await?,
         None => Some(0),
     };
     let (mut redriven, mut still) = (0, Vec::new());

@@ -166,6 +166,8 @@ impl<C: Clock, M: MetricSink, A: AlertSink> Observer<C, M, A> {
             self.evaluate(evaluator, &data, within, boundary);
         }
         self.remember(course).await?;
+        // What was settled is flushed by the next event's admission, and an idle worker has none.
+        self.ledger.flush().await?;
         self.send(course, figures, within).await;
         Ok(())
     }

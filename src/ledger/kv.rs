@@ -7,7 +7,7 @@
 pub(super) mod memory;
 
 use std::fmt;
-use std::fs::{DirBuilder, Permissions};
+use std::fs::{DirBuilder, File, Permissions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::Path;
@@ -45,9 +45,15 @@ const CACHE_BYTES: u64 = 16 << 20;
 /// 200,000 pending jobs: 512 KiB took 590 bytes of disk for a job, 4 MiB take 380; 8 MiB cost memory and gain nothing.
 const SEGMENT_BYTES: usize = 4 << 20;
 
+/// sled's log, within its directory.
+const LOG: &str = "db";
+
 /// The real store: one sled tree, so that one batch can touch records of every kind.
 pub(super) struct SledKv {
     db: sled::Db,
+    /// The log once more: sled 0.34 ends its writes with `sync_file_range`, which writes neither the file's size nor
+    /// the disk's own cache, and so promises nothing about a loss of power (sync_file_range(2)).
+    log: File,
 }
 
 impl SledKv {
@@ -74,7 +80,19 @@ impl SledKv {
                 format!("{}: its files cannot be made private: {error}", directory.display()),
             )
         })?;
-        Ok(Self { db })
+        let log = log(directory).map_err(|error| {
+            let detail = format!("{}: its log cannot be made durable: {error}; check the disk", directory.display());
+            ledger_fault("open the ledger", detail)
+        })?;
+        Ok(Self { db, log })
+    }
+}
+
+#[cfg(test)]
+impl SledKv {
+    /// The file that a flush ends with.
+    pub(super) fn log(&self) -> &File {
+        &self.log
     }
 }
 
@@ -118,7 +136,8 @@ impl Kv for SledKv {
     }
 
     fn flush(&self) -> Result<(), Fault> {
-        self.db.flush().map(|_bytes| ()).map_err(|error| write_fault(&error))
+        self.db.flush().map_err(|error| write_fault(&error))?;
+        self.log.sync_data().map_err(|error| write_fault(&sled::Error::Io(error)))
     }
 
     fn size_on_disk(&self) -> Result<u64, Fault> {
@@ -160,6 +179,13 @@ fn open_fault(directory: &Path, error: &sled::Error) -> Fault {
 fn private_directory(directory: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
     std::fs::set_permissions(directory, Permissions::from_mode(0o700))
+}
+
+/// The log, with its entry in the directory on disk.
+fn log(directory: &Path) -> io::Result<File> {
+    let log = File::open(directory.join(LOG))?;
+    File::open(directory)?.sync_all()?;
+    Ok(log)
 }
 
 fn restrict_files(directory: &Path) -> io::Result<()> {

@@ -9,15 +9,18 @@
 //! - **P2, P3** The same work admitted twice is one job. At most one [`Lane`] of a target key lives at a time (I5); its
 //!   jobs come in source order, and a deferred first job holds up the others of its key.
 //! - **P9** A parked job holds up nobody. Groups are probed, and go back together, also over a crash.
-//! - **P10** The quarantine is bounded: what it turns away is not admitted. Memory does not grow with the backlog: records are packed many to an entry of the store (`pages`), totals
-//!   are kept in the same batches and never recounted. The room of jobs that ended is used again; sled gives it back
-//!   to the file system only bit by bit as it writes on (one segment for each that it fills).
+//! - **P10** The quarantine is bounded: what it turns away is not admitted. Memory does not grow with the backlog:
+//!   records are packed many to an entry of the store (`pages`), totals are kept in the same batches and never
+//!   recounted. The room of jobs that ended is used again; sled gives it back to the file system only bit by bit as it
+//!   writes on (one segment for each that it fills).
 //!
 //! # What is flushed before what (DESIGN 4.4)
-//! Flushed before the answer: `admit`, `park`, `pass_delete`, `release_held`, `note_upload`, `set_control`,
-//! `set_limiting`, `release`, `drop_parked`, `drop_quarantined`. Applied only:
-//! `claim`, `settle`, `defer`, `forget_upload`; lost in a crash they are done again. Batches reach the disk in their
-//! order, so a state after a crash is one that was there before it.
+//! Flushed, down to the disk's own cache, before the answer: `admit`, `park`, `pass_delete`, `release_held`,
+//! `note_upload`, `note_part`, `set_control`, `set_limiting`, `release`, `drop_parked`, `drop_quarantined`, and a
+//! `settle` that tells of replicas. Applied only: `claim`, every other `settle`, `defer`, `forget_upload`,
+//! `forget_upload_of`, `set_cursor`, `keep_sample`, `note_keys`; lost in a crash they are done again. The engine
+//! flushes once in each interval of its metrics, so that no more than that is. Batches reach the disk in their order,
+//! so a state after a crash is one that was there before it.
 //!
 //! # Inside
 //! ```text
@@ -102,16 +105,18 @@ impl Ledger {
     }
 
     /// Ends the jobs of claims of one lane, in source order; the last one's state is what `settlement` tells. The
-    /// bytes count for the last one. Not flushed: lost in a crash, the jobs run again and find the target equal.
+    /// bytes count for the last one. Flushed where it tells of replicas, as nothing else may know those: their objects
+    /// need not carry a stamp. Else not flushed: lost in a crash, the jobs run again and find the target equal.
     pub async fn settle(&self, claims: Vec<Claim>, settlement: Settlement) -> Result<Settled, Fault> {
         if claims.windows(2).any(|pair| matches!(pair, [one, other] if one.hash() != other.hash())) {
             return Err(ledger_fault("settle jobs", "the claims are of different keys: settle each key for itself"));
         }
+        let durability = if settlement.replicas.is_empty() { Durability::Applied } else { Durability::Flushed };
         let work = move |book: &mut book::Book<'_>| {
             let settled = book.settle(&claims, &settlement)?;
             Ok((settled, claims))
         };
-        self.writer.write(Durability::Applied, 1, work).await.map(|(settled, _given_back)| settled)
+        self.writer.write(durability, 1, work).await.map(|(settled, _given_back)| settled)
     }
 
     /// Puts a job off until `not_before`, with one more failed attempt. It holds up its key until then. A probe goes
@@ -224,7 +229,7 @@ impl Ledger {
 
     /// Puts parked jobs back among those that may be claimed; says how many. A release of whole groups goes on after
     /// a crash. Returns when done and flushed.
-    pub async fn release(&self, which: &Release, _now: Timestamp) -> Result<u64, Fault> {
+    pub async fn release(&self, which: &Release) -> Result<u64, Fault> {
         self.sweep(which, Sweeping::Release).await
     }
 

@@ -199,6 +199,7 @@ pub(super) fn read_change(code: u8) -> Read<ChangeKind> {
         1 => Ok(ChangeKind::DeleteMarker),
         2 => Ok(ChangeKind::Attributes),
         3 => Ok(ChangeKind::Restored),
+        KIND_MEND => Ok(ChangeKind::Mend),
         _other => Err(Unreadable("its kind of change is unknown")),
     }
 }

@@ -99,12 +99,6 @@ impl FaultKind {
             Self::Ledger => "ledger",
         }
     }
-
-    /// The kind of that name.
-    #[must_use]
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|kind| kind.name() == name)
-    }
 }
 
 /// On which side a fault arose.

@@ -11,7 +11,7 @@ use super::finding::{Check, Finding};
 use crate::config::Config;
 use crate::plan::route::Rule;
 
-/// A ledger on less is soon full: sled keeps segments of 512 KiB, receipts up to 16 MiB a file, a backlog grows.
+/// A ledger on less is soon full: sled keeps segments of 4 MiB, receipts up to 16 MiB a file, a backlog grows.
 const LEAST_FREE: u64 = 64 << 20;
 /// Flushes that are timed; the median counts.
 const FLUSHES: usize = 9;

@@ -2,6 +2,7 @@ use std::collections::VecDeque;
 use std::num::NonZeroU32;
 
 use super::*;
+use crate::ledger::{Admission, Outcome, Settlement};
 use crate::model::job::{ChangeKind, Job, Origin};
 use crate::model::object::{Key, RuleId, TargetId, VersionId};
 use crate::ports::Tier;
@@ -85,7 +86,7 @@ impl AlertSink for Post {
 type Watch = Observer<FakeClock, Shared, Post>;
 
 struct World {
-    _directory: tempfile::TempDir,
+    directory: tempfile::TempDir,
     ledger: Ledger,
     pulse: Arc<Pulse>,
 }
@@ -94,7 +95,7 @@ impl World {
     fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let ledger = Ledger::open(directory.path()).unwrap();
-        Self { ledger, pulse: Arc::default(), _directory: directory }
+        Self { ledger, pulse: Arc::default(), directory }
     }
 
     fn watch(&self) -> Watch {
@@ -108,8 +109,8 @@ impl World {
         Observer::new(self.ledger.clone(), Arc::clone(&self.pulse), clock, settings)
     }
 
-    fn replicate(&self, count: u64) {
-        let job = Job {
+    fn job() -> Job {
+        Job {
             target: TargetId::new("dr"),
             rule: RuleId::new("a"),
             key: Key::new("k"),
@@ -121,7 +122,11 @@ impl World {
             size: None,
             changed: Timestamp(0),
             origin: Origin::Event,
-        };
+        }
+    }
+
+    fn replicate(&self, count: u64) {
+        let job = Self::job();
         for _ in 0..count {
             self.pulse.replicated(&job, Duration::from_secs(2), 1);
         }
@@ -207,6 +212,51 @@ async fn what_was_not_taken_goes_with_the_next_interval() {
     assert_eq!(world.pulse.snapshot().metrics.unwrap().fault, None);
 }
 
+/// What an idle worker settled is not done again, however it ends: it is on disk within an interval.
+#[tokio::test(start_paused = true)]
+async fn what_was_settled_is_flushed_with_the_interval() {
+    let (world, sink) = (World::new(), Shared::default());
+    let admission = Admission { jobs: vec![World::job()], now: Timestamp(1), ..Admission::default() };
+    world.ledger.admit(admission).await.unwrap();
+    let pending_on_disk = || {
+        let copy = tempfile::tempdir().unwrap();
+        for file in std::fs::read_dir(world.directory.path()).unwrap().map(Result::unwrap) {
+            if file.file_type().unwrap().is_file() {
+                std::fs::copy(file.path(), copy.path().join(file.file_name())).unwrap();
+            }
+        }
+        Ledger::open(copy.path()).unwrap().totals().pending.operations
+    };
+    let interval = async |count: usize| {
+        while sink.0.taken.lock().unwrap().len() < count {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    };
+    let watch = world.watch().sending(sink.clone());
+    let (stop, stopping) = oneshot::channel();
+    let working = async {
+        // The first one writes what the worker remembers, and that alone may take the settle along.
+        interval(1).await;
+        let mut lane = world.ledger.claim(Timestamp(2), 1).await.unwrap().remove(0);
+        let settlement = Settlement {
+            outcome: Outcome::Gone,
+            applied: None,
+            bytes: 0,
+            replicas: Vec::new(),
+            provable: true,
+            now: Timestamp(3),
+        };
+        world.ledger.settle(vec![lane.next().unwrap()], settlement).await.unwrap();
+        drop(lane);
+        assert_eq!(pending_on_disk(), 1, "not flushed yet: the settle is in memory");
+        interval(2).await;
+        assert_eq!(pending_on_disk(), 0);
+        stop.send(()).unwrap();
+    };
+    let (ended, ()) = tokio::join!(watch.run(stopping), working);
+    ended.unwrap();
+}
+
 /// Each interval's data lie in it, however late the timer was; the last one is sent when the worker stops.
 #[tokio::test(start_paused = true)]
 async fn intervals_end_with_the_clocks_and_the_last_is_sent() {
@@ -284,7 +334,7 @@ async fn letters_and_states_outlive_a_restart() {
     .await;
     assert_eq!(lost.heard(), [""; 0]);
     let post = Post::default();
-    let later = World { pulse: Arc::default(), ledger: world.ledger.clone(), _directory: tempfile::tempdir().unwrap() };
+    let later = World { pulse: Arc::default(), ledger: world.ledger.clone(), directory: tempfile::tempdir().unwrap() };
     let watch = later.watch().evaluating(alarms(), vec![post.clone()]);
     until(&watch, || {
         later.replicate(1);

@@ -70,6 +70,19 @@ async fn nobody_else_may_read_it() {
     assert_eq!(mode(&directory.join("db")), 0o600);
 }
 
+/// sled's own flush leaves the disk's cache and the file's size to chance, so the log is synced beside it: that must be
+/// the very file which sled writes to.
+#[test]
+fn the_log_that_is_synced_is_sleds() {
+    let root = tempfile::tempdir().unwrap();
+    let kv = SledKv::open(root.path()).unwrap();
+    let before = kv.log().metadata().unwrap().len();
+    let entry = |n: u32| (n.to_be_bytes().to_vec(), Some(vec![7; 1 << 16]));
+    kv.apply((0..100).map(entry).collect()).unwrap();
+    kv.flush().unwrap();
+    assert!(kv.log().metadata().unwrap().len() > before, "sled writes elsewhere");
+}
+
 #[test]
 fn a_place_that_cannot_be_a_ledger_is_refused() {
     let root = tempfile::tempdir().unwrap();

@@ -235,6 +235,8 @@ fn golden_records_of_operating() {
         changed: Timestamp(6),
     };
     holds(&happened(told), "01016100087631050101011200ff06");
+    let mended = Happened::Told { kind: ChangeKind::Mend, sequencer: None, changed: Timestamp(6) };
+    holds(&happened(mended), "010161000876310501800006");
     let failed = |next| Happened::Failed { fault: KeptFault::of(&fault(FaultKind::Denied)), next };
     let start =
         "010161000876310502 05020c7772697465206f626a656374010c41636365737344656e69656400026e6f".replace(' ', "");

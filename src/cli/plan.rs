@@ -2,7 +2,6 @@
 
 pub(super) mod forecast;
 
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::{Value, json};
@@ -26,61 +25,35 @@ use forecast::{Forecast, Rate, Sampled};
 
 const WORDS: Words = Words { work: "plan", wrong: "not provable" };
 
-/// What is asked, by either command.
-#[derive(Clone, Debug)]
-pub(super) struct Question {
-    pub(super) full: bool,
-    pub(super) rule: Option<String>,
-    pub(super) prefix: String,
-    pub(super) delete_markers: bool,
-    pub(super) json: bool,
-    /// Bytes per second.
-    pub(super) rate: Option<u64>,
-    pub(super) prices: Option<PathBuf>,
-}
-
-impl From<&args::Plan> for Question {
-    fn from(args: &args::Plan) -> Self {
-        Self {
-            full: args.full,
-            rule: args.rule.clone(),
-            prefix: args.prefix.clone(),
-            delete_markers: args.delete_markers,
-            json: args.json,
-            rate: args.rate,
-            prices: args.prices.clone(),
-        }
-    }
-}
-
-impl From<&args::Sync> for Question {
+/// `sync --dry-run` asks the same.
+impl From<&args::Sync> for args::Plan {
     fn from(args: &args::Sync) -> Self {
         Self {
             full: args.full,
             rule: args.rule.clone(),
             prefix: args.prefix.clone(),
             delete_markers: args.delete_markers,
-            json: args.json,
             rate: args.rate,
             prices: args.prices.clone(),
+            json: args.json,
         }
     }
 }
 
 /// Foresees a sync; what it would do goes to stdout.
-pub(super) async fn plan(config: &Config, question: &Question) -> Result<Exit, Failure> {
-    super::known_rule(config, question.rule.as_deref())?;
-    let prices = match &question.prices {
+pub(super) async fn plan(config: &Config, asked: &args::Plan) -> Result<Exit, Failure> {
+    super::known_rule(config, asked.rule.as_deref())?;
+    let prices = match &asked.prices {
         Some(path) => Some(tariff::read(path)?),
         None => None,
     };
     let tariff = tariff::tariff(config, prices.as_deref())?;
     let world = Arc::new(Aws::new(config).await?);
-    let settings = settings(config, question, &world);
+    let settings = settings(config, asked, &world);
     let begun = Instant::now();
     let forecast = Mutex::new(Forecast::new(config.rules.clone(), server_side(config)));
-    let breadth = if question.full { Breadth::Full } else { Breadth::Differences };
-    let markers = if question.delete_markers { Markers::Brought } else { Markers::LeftOut };
+    let breadth = if asked.full { Breadth::Full } else { Breadth::Differences };
+    let markers = if asked.delete_markers { Markers::Brought } else { Markers::LeftOut };
     let looked = Arc::new(Meter::default());
     let mut take = |foreseen| forecast.lock().unwrap_or_else(PoisonError::into_inner).take(foreseen);
     let figures = || forecast.lock().unwrap_or_else(PoisonError::into_inner).figures();
@@ -94,14 +67,14 @@ pub(super) async fn plan(config: &Config, question: &Question) -> Result<Exit, F
     forecast.add_listing(&looked.usage(), (breadth, scopes));
     let sampled = sample(&world, forecast.picked()).await;
     forecast.add_keys(sampled);
-    let rate = rate(config, question);
+    let rate = rate(config, asked);
     let mut report = forecast.report(&tariff, rate.as_ref());
     if let Some(fields) = report.as_object_mut() {
-        fields.insert("full".to_owned(), json!(question.full));
-        fields.insert("prices".to_owned(), json!(prices_name(question)));
+        fields.insert("full".to_owned(), json!(asked.full));
+        fields.insert("prices".to_owned(), json!(prices_name(asked)));
         fields.insert("seconds_to_plan".to_owned(), json!(begun.elapsed().as_secs_f64()));
     }
-    if question.json {
+    if asked.json {
         say(&report);
     } else {
         say(forecast::table(&report));
@@ -109,17 +82,17 @@ pub(super) async fn plan(config: &Config, question: &Question) -> Result<Exit, F
     Ok(if forecast.is_whole() { Exit::Done } else { Exit::Stopped })
 }
 
-fn prices_name(question: &Question) -> String {
-    question.prices.as_ref().map_or_else(|| "built in".to_owned(), |path| path.display().to_string())
+fn prices_name(asked: &args::Plan) -> String {
+    asked.prices.as_ref().map_or_else(|| "built in".to_owned(), |path| path.display().to_string())
 }
 
 /// As plain `sync` compares.
-fn settings(config: &Config, question: &Question, world: &Aws) -> Settings {
+fn settings(config: &Config, asked: &args::Plan, world: &Aws) -> Settings {
     Settings {
         rules: config.rules.clone(),
         source_bucket: config.source.bucket.clone(),
-        prefix: question.prefix.clone(),
-        only: question.rule.as_ref().map(RuleId::new),
+        prefix: asked.prefix.clone(),
+        only: asked.rule.as_ref().map(RuleId::new),
         sample: Sample::all(0),
         bytes: Further::Skip,
         metadata: Further::Skip,
@@ -146,8 +119,8 @@ pub(super) fn server_side(config: &Config) -> forecast::Movers {
 }
 
 /// The rate given, else the one that the last sync on this ledger came to.
-fn rate(config: &Config, question: &Question) -> Option<Rate> {
-    let given = question.rate.map(|bytes| Rate { bytes_per_second: bytes, objects_per_second: None, from: "given" });
+fn rate(config: &Config, asked: &args::Plan) -> Option<Rate> {
+    let given = asked.rate.map(|bytes| Rate { bytes_per_second: bytes, objects_per_second: None, from: "given" });
     given.or_else(|| {
         let measured = measured::read(&config.ledger.path)?;
         let (bytes_per_second, objects) = measured.rates();

@@ -93,8 +93,9 @@ impl S3Bucket {
         asked.extend(if_match.map(|value| ("if-match".into(), value)));
         let again = match put.condition {
             // The condition would not hold a second time.
-            Condition::Absent | Condition::Matches(_) => Again::Reused,
-            Condition::Any => Again::Never,
+            Condition::Absent => Again::Reused,
+            // The same bytes have the same ETag: on top of themselves they would be written twice.
+            Condition::Matches(_) | Condition::Any => Again::Never,
         };
         let kind = usage::Request::Put;
         let ask = Ask { kind, method: Method::PUT, key: put.key.as_str(), query: Vec::new(), headers: asked, again };

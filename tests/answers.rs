@@ -211,6 +211,7 @@ async fn a_copy_of_another_version_is_corrupt(client: HotPath) {
         "x-amz-source-expected-bucket-owner: 111122223333",
         "x-amz-metadata-directive: replace",
         "x-amz-tagging-directive: replace",
+        "x-amz-object-annotation-directive: exclude",
     ] {
         assert!(asked.contains(header), "{asked}");
     }

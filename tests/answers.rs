@@ -49,6 +49,7 @@ by_each_client! {
     missing_credentials_are_named_as_such
     a_page_of_objects_is_read_whole
     a_page_of_objects_that_breaks_off_is_no_short_page
+    a_page_of_versions_is_asked_for_as_s3_wants_it
 }
 
 /// A server that gives its answers in order, one per connection; an empty one hangs up without a word.
@@ -439,4 +440,39 @@ async fn a_page_of_objects_that_breaks_off_is_no_short_page(client: HotPath) {
         let fault = scripted.bucket.list_objects("", &ListFrom::Start, None).await.unwrap_err();
         assert_eq!(fault.kind, FaultKind::Transient, "cut at {cut}: {fault}");
     }
+}
+
+async fn a_page_of_versions_is_asked_for_as_s3_wants_it(client: HotPath) {
+    let page = "<ListVersionsResult><EncodingType>url</EncodingType><IsTruncated>false</IsTruncated><DeleteMarker>\
+        <Key>a+b%2B</Key><VersionId>m</VersionId><IsLatest>true</IsLatest><LastModified>2026-11-21T12:30:29.000Z</LastModified>\
+        </DeleteMarker></ListVersionsResult>";
+    let answers = [
+        answer("200 OK", "Server: SeaweedFS 4.48\r\n", page),
+        answer("200 OK", "", page),
+        answer("200 OK", "", LISTING),
+        answer("200 OK", "", "<Error><Code>SlowDown</Code></Error>"),
+    ];
+    let scripted = Scripted::new(client, &answers).await;
+    let list = async |after| scripted.bucket.list_versions("a b", after).await;
+    let page = list(Some((Key::new("a+b/é"), VersionId::new("v+1")))).await.unwrap();
+    assert_eq!((page.entries[0].key.as_str(), page.order), ("a b+", KeyOrder::Paths));
+    assert_eq!(list(Some((Key::new("a"), VersionId::new("")))).await.unwrap().order, KeyOrder::Bytes);
+    // A document of another kind lists no versions: it must not tell that there are none.
+    assert_eq!(list(None).await.unwrap_err().kind, FaultKind::Transient);
+    assert_eq!(list(None).await.unwrap_err().kind, FaultKind::Throttled);
+    let lean = scripted.asked().iter().filter(|head| head.contains("user-agent: repl/")).count();
+    assert_eq!(lean, if client == HotPath::Lean { 4 } else { 0 });
+    let asked: Vec<Vec<String>> = scripted.asked().iter().map(|head| parameters(head)).collect();
+    let all = ["encoding-type=url", "max-keys=1000", "prefix=a%20b", "versions"];
+    let from = [all[0], "key-marker=a%2bb%2f%c3%a9", all[1], all[2], "version-id-marker=v%2b1", all[3]];
+    assert_eq!(asked, [&from[..], &[all[0], "key-marker=a", all[1], all[2], all[3]], &all, &all]);
+}
+
+/// What the request line asks, sorted; a name without a value ends with it.
+fn parameters(head: &str) -> Vec<String> {
+    let line = head.lines().next().unwrap().trim_end_matches(" http/1.1");
+    let query = line.split_once('?').unwrap().1;
+    let mut all: Vec<String> = query.split('&').map(|pair| pair.trim_end_matches('=').to_owned()).collect();
+    all.sort();
+    all
 }

@@ -41,6 +41,7 @@ struct Page {
     truncated: bool,
     next_key: Option<String>,
     next_version: Option<String>,
+    root: bool,
 }
 
 fn parse(xml: &[u8]) -> Result<VersionPage, String> {
@@ -64,9 +65,11 @@ fn parse(xml: &[u8]) -> Result<VersionPage, String> {
             let marker = *kind == b"DeleteMarker";
             page.rows.push(Row { marker, ..std::mem::take(&mut row) });
         }
+        [root] => page.root = *root == b"ListVersionsResult",
         _ => {}
     })?;
-    finish(page)
+    // Any other document would read as a page without versions, and what is not listed counts as gone.
+    if page.root { finish(page) } else { Err("it is no listing".to_owned()) }
 }
 
 /// How deep the elements lie that anybody asks for.

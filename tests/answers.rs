@@ -468,6 +468,22 @@ async fn a_page_of_versions_is_asked_for_as_s3_wants_it(client: HotPath) {
     assert_eq!(asked, [&from[..], &[all[0], "key-marker=a", all[1], all[2], all[3]], &all, &all]);
 }
 
+/// The null version has a name only where there are, or were, versions: other stores refuse it.
+#[tokio::test]
+async fn own_objects_are_erased_by_a_version_only_where_there_are_some() {
+    for (state, named) in [("", false), ("<Status>Suspended</Status>", true), ("<Status>Enabled</Status>", true)] {
+        let versioning = answer("200 OK", "", &format!("<VersioningConfiguration>{state}</VersioningConfiguration>"));
+        let scripted = Scripted::new(HotPath::Lean, &[versioning, answer("204 No Content", "", "")]).await;
+        scripted.bucket.erase(&Key::new(".repl/check/k"), &VersionId::null()).await.unwrap();
+        let asked = scripted.asked();
+        assert!(asked[0].starts_with("get ") && asked[1].starts_with("delete /b/.repl/check/k"), "{asked:?}");
+        assert_eq!(asked[1].contains("versionid=null"), named, "{state}: {asked:?}");
+    }
+    let scripted = Scripted::new(HotPath::Lean, &[answer("204 No Content", "", "")]).await;
+    let fault = scripted.bucket.erase(&Key::new("theirs"), &VersionId::null()).await.unwrap_err();
+    assert_eq!((fault.kind, scripted.asked().len()), (FaultKind::Refused, 0));
+}
+
 /// What the request line asks, sorted; a name without a value ends with it.
 fn parameters(head: &str) -> Vec<String> {
     let line = head.lines().next().unwrap().trim_end_matches(" http/1.1");

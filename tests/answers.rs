@@ -408,6 +408,8 @@ async fn a_page_of_objects_is_read_whole(client: HotPath) {
         answer("200 OK", "Server: SeaweedFS 4.48\r\n", LISTING),
         answer("200 OK", "", empty),
         answer("200 OK", "", nowhere),
+        answer("200 OK", "", &LISTING.replace("GLACIER", "")),
+        answer("200 OK", "", &LISTING.replace("GLACIER", "STANDARD")),
     ];
     let scripted = Scripted::new(client, &answers).await;
     let page = scripted.bucket.list_objects("a", &ListFrom::After(Key::new("a b")), Some(7)).await.unwrap();
@@ -424,6 +426,10 @@ async fn a_page_of_objects_is_read_whole(client: HotPath) {
     );
     let fault = scripted.bucket.list_objects("", &ListFrom::Start, None).await.unwrap_err();
     assert_eq!(fault.kind, FaultKind::Transient, "{fault}");
+    for told in ["none", "the usual one"] {
+        let page = scripted.bucket.list_objects("", &ListFrom::Start, None).await.unwrap();
+        assert_eq!(page.entries[0].storage_class, None, "{told}");
+    }
     let asked = scripted.asked();
     for part in ["list-type=2", "start-after=a%20b", "max-keys=7", "prefix=a", "encoding-type=url"] {
         assert!(asked[0].contains(part), "{part}: {}", asked[0]);

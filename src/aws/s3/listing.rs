@@ -57,9 +57,7 @@ fn parse(xml: &[u8]) -> Result<VersionPage, String> {
         [_, b"Version" | b"DeleteMarker", b"IsLatest"] => row.latest = text == "true",
         [_, b"Version" | b"DeleteMarker", b"LastModified"] => row.modified = Timestamp::parse_rfc3339(text),
         [_, b"Version", b"ETag"] => row.etag = Some(headers::etag(text)),
-        [_, b"Version", b"StorageClass"] => {
-            row.class = (text != "STANDARD" && !text.is_empty()).then(|| text.to_owned())
-        }
+        [_, b"Version", b"StorageClass"] => row.class = headers::storage_class(text),
         [_, b"Version", b"Size"] => row.size = text.parse().ok(),
         [_, kind @ (b"Version" | b"DeleteMarker")] => {
             let marker = *kind == b"DeleteMarker";

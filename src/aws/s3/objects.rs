@@ -119,7 +119,7 @@ fn read(xml: &[u8]) -> Result<(Vec<Listed>, Option<ListFrom>), String> {
             b"LastModified" => row.modified = Timestamp::parse_rfc3339(text),
             b"ETag" => row.etag = Some(headers::etag(text)),
             b"Size" => row.size = text.parse().ok(),
-            b"StorageClass" => row.storage_class = (text != "STANDARD").then(|| text.to_owned()),
+            b"StorageClass" => row.storage_class = headers::storage_class(text),
             b"ChecksumAlgorithm" => row.algorithm = row.algorithm.or_else(|| headers::algorithm(text)),
             b"ChecksumType" => row.kind = headers::checksum_type(text),
             _ => {}

@@ -253,17 +253,6 @@ fn unless_absent<T>(answer: Result<T, Fault>, codes: &[&str]) -> Result<Option<T
     }
 }
 
-/// The AWS partition of a region, as it stands in an ARN.
-fn partition(region: &str) -> &'static str {
-    if region.starts_with("cn-") {
-        "aws-cn"
-    } else if region.starts_with("us-gov-") {
-        "aws-us-gov"
-    } else {
-        "aws"
-    }
-}
-
 /// A JSON document that a service returns as text; `null` for an empty text.
 fn json(text: &str, site: Site) -> Result<serde_json::Value, Fault> {
     if text.trim().is_empty() {

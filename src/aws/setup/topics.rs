@@ -1,13 +1,12 @@
 //! Topics with their policies, subscriptions and tags.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use aws_config::SdkConfig;
 use aws_sdk_sns::Client;
 use aws_sdk_sns::types::Tag;
 
-use super::{Endpoint, MADE_BY, Site, UnansweredOnly, client, patience, twice, unless_absent};
+use super::{Endpoint, MADE_BY, Site, client, unless_absent};
 use crate::model::fault::{Fault, FaultKind, Side};
 use crate::model::region;
 use crate::ports::setup::{Confirmation, Document, Held, Topic};

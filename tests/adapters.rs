@@ -14,7 +14,7 @@ use std::time::Duration;
 use aws_config::SdkConfig;
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::SharedCredentialsProvider;
-use aws_sdk_s3::types::{BucketVersioningStatus, VersioningConfiguration};
+use aws_sdk_s3::types::{BucketVersioningStatus, ObjectOwnership, VersioningConfiguration};
 use base64::Engine as _;
 use bytes::Bytes;
 use futures_core::Stream;
@@ -29,8 +29,8 @@ use repl::model::object::{
     Attributes, ETag, Encryption, Found, Head, Key, Lock, Tags, Timestamp, VersionId, Versioning,
 };
 use repl::ports::{
-    ByteStream, ChangeQueue, Completion, Condition, Content, CopySource, Fetched, KeyService, NewObject, ObjectStore,
-    Payload, Pick, Read, Sealing, UploadChecksum, UploadRef, Written,
+    ByteStream, ChangeQueue, Completion, Condition, Content, CopySource, Fetched, Grant, KeyService, NewObject,
+    ObjectStore, Payload, Pick, Read, Sealing, UploadChecksum, UploadRef, Written,
 };
 
 const ODD: [&str; 6] = [
@@ -541,7 +541,7 @@ async fn server_side_copies_take_odd_keys_and_everything_resent() {
 }
 
 #[tokio::test]
-async fn lock_and_acl_can_be_set() {
+async fn a_lock_can_be_set() {
     let world = World::new(Server::Ministack, HotPath::Lean).await;
     let name = format!("locked-{}", std::process::id());
     world.raw.create_bucket().bucket(&name).object_lock_enabled_for_bucket(true).send().await.unwrap();
@@ -557,11 +557,27 @@ async fn lock_and_acl_can_be_set() {
     let lock = Lock { retain_until: Some(later), legal_hold: Some(false), ..new.attributes.lock.clone() };
     bucket.put_lock(&new.key, &Pick::Version(version), &lock).await.unwrap();
     assert_eq!(look(&bucket, "locked").await.attributes.lock, lock);
-    let grants = bucket.acl(&new.key, &Pick::Current).await.unwrap();
-    assert!(
-        grants.iter().any(|grant| grant.permission == "FULL_CONTROL" && grant.grantee.starts_with("id=\"")),
-        "{grants:?}"
-    );
+}
+
+#[tokio::test]
+async fn an_acl_can_be_set_and_taken_back() {
+    let world = World::new(Server::Ministack, HotPath::Lean).await;
+    let name = format!("granted-{}", std::process::id());
+    let create = world.raw.create_bucket().bucket(&name).object_ownership(ObjectOwnership::BucketOwnerPreferred);
+    create.send().await.unwrap();
+    let bucket = S3Bucket::new(&world.config, &world.endpoint, name);
+    let key = Key::new("granted");
+    bucket.put(&object("granted"), whole("x"), None, &Condition::Any).await.unwrap();
+    let owners = bucket.acl(&key, &Pick::Current).await.unwrap();
+    assert!(matches!(&owners[..], [one] if one.permission == "FULL_CONTROL" && one.grantee.starts_with("id=\"")));
+    let everybody = "uri=\"http://acs.amazonaws.com/groups/global/AllUsers\"".to_owned();
+    let read = Grant { permission: "READ".to_owned(), grantee: everybody };
+    let granted = [owners.clone(), vec![read]].concat();
+    bucket.put_acl(&key, &Pick::Current, &granted).await.unwrap();
+    let told = bucket.acl(&key, &Pick::Current).await.unwrap();
+    assert!(told.len() == 2 && granted.iter().all(|grant| told.contains(grant)), "{told:?}");
+    bucket.put_acl(&key, &Pick::Current, &[]).await.unwrap();
+    assert_eq!(bucket.acl(&key, &Pick::Current).await.unwrap(), owners);
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 
 mod support;
 
+use aws_sdk_s3::config::RequestChecksumCalculation;
 use aws_sdk_s3::primitives::{ByteStream, DateTime};
 use aws_sdk_s3::types::{
     ChecksumAlgorithm, ChecksumType, ObjectLockLegalHold, ObjectLockLegalHoldStatus, ObjectLockMode,
@@ -11,6 +12,7 @@ use aws_sdk_s3::types::{
 use support::compare::{compare, compare_as, list};
 use support::objects::{Dress, Multipart, bytes};
 use support::pair::{Bucket, Expected, Locking, Pair, Setup};
+use support::proxy::{Act, Proxy, Rule, Seen};
 use support::servers::Server;
 use support::worker::catch_up;
 
@@ -229,6 +231,55 @@ async fn locks_come_along_on_ministack() {
 async fn locks_come_along_on_seaweedfs() {
     locks_come_along(Server::Seaweedfs, "stream").await;
     locks_come_along(Server::Seaweedfs, "server-side").await;
+}
+
+/// P6: S3 takes bytes under Object Lock only with a digest sent ahead of them, in one request and in parts, and all bytes
+/// where the bucket has a default retention. The sources here tell none, and memory does not hold the largest part.
+async fn digests_are_sent_where_s3_wants_them(locked: bool) {
+    let target = Proxy::before(&Server::Ministack.access().endpoint);
+    let setup = Setup {
+        locking: Locking::Enabled,
+        target_endpoint: Some(target.endpoint()),
+        ..Setup::on(Server::Ministack, Server::Ministack)
+    };
+    let pair = setup.more("[transfer]\nmode = \"stream\"\nmemory = \"16MiB\"\n").build().await;
+    put_bare_and_sealed(&pair, "piped", 2 * MIB).await;
+    pair.source.put_multipart("parts", 3, &Multipart::of(&[7 * MIB, 5 * MIB, 600 * KIB])).await;
+    if locked {
+        for key in ["piped", "parts"] {
+            lock(&pair.source, key, DateTime::from_secs(FAR)).await;
+        }
+    }
+    let bare = |seen: &Seen| {
+        let digest = |name: &str| name == "content-md5" || name.starts_with("x-amz-checksum-");
+        seen.method == "PUT"
+            && !["tagging", "retention", "legal-hold"].iter().any(|other| seen.asks(other))
+            && !seen.headers.keys().any(|name| digest(name.as_str()))
+    };
+    target.add(Rule::when(bare, Act::error(400, "InvalidRequest")));
+    let report = catch_up(&pair).await.expect_code(0).json();
+    assert_eq!(compare(&pair).await, nothing());
+    assert_eq!((target.count(bare) > 0, report["failed"].as_u64()), (!locked, Some(0)));
+}
+
+/// Under KMS and without the checksum that the SDK adds by itself, as objects were written for years.
+async fn put_bare_and_sealed(pair: &Pair, key: &str, length: usize) {
+    let source = &pair.source;
+    let put = source.s3.put_object().bucket(&source.name).key(key).body(ByteStream::from(bytes(9, length)));
+    let put = put.server_side_encryption(ServerSideEncryption::AwsKms).ssekms_key_id(&pair.source_key);
+    let bare =
+        aws_sdk_s3::config::Builder::new().request_checksum_calculation(RequestChecksumCalculation::WhenRequired);
+    put.customize().config_override(bare).send().await.unwrap();
+}
+
+#[tokio::test]
+async fn what_comes_under_object_lock_brings_its_digest() {
+    digests_are_sent_where_s3_wants_them(true).await;
+}
+
+#[tokio::test]
+async fn a_bucket_that_refuses_bytes_without_a_digest_gets_one() {
+    digests_are_sent_where_s3_wants_them(false).await;
 }
 
 /// P6: tags that change later follow to the replica of the version that they belong to, and make no new version.

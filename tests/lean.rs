@@ -269,19 +269,19 @@ async fn what_met_a_closing_connection_is_sent_again_where_twice_is_as_good_as_o
     get(&server.bucket).await.unwrap();
     assert_eq!(server.connections(), [0, 0, 1]);
 
-    for condition in [absent.clone(), Condition::Matches(ETag::new("e"))] {
-        let server = Server::new(&[&closing, &[written()]]).await;
-        get(&server.bucket).await.unwrap();
-        put(&server.bucket, whole(), &condition).await.unwrap();
-        assert_eq!(server.connections(), [0, 0, 1]);
-    }
+    let server = Server::new(&[&closing, &[written()]]).await;
+    get(&server.bucket).await.unwrap();
+    put(&server.bucket, whole(), &absent).await.unwrap();
+    assert_eq!(server.connections(), [0, 0, 1]);
+
     let server = Server::new(&[&closing, &[written()]]).await;
     get(&server.bucket).await.unwrap();
     part(&server.bucket, whole()).await.unwrap();
     assert_eq!(server.connections(), [0, 0, 1]);
 
-    // It might leave a second version behind; or its bytes are gone.
-    for (payload, condition) in [(whole(), Condition::Any), (piped(4000), absent)] {
+    // It might leave a second version behind, also where it replaces the same bytes; or its bytes are gone.
+    let matches = Condition::Matches(ETag::new("e"));
+    for (payload, condition) in [(whole(), Condition::Any), (whole(), matches), (piped(4000), absent)] {
         let server = Server::new(&[&closing, &[written()]]).await;
         get(&server.bucket).await.unwrap();
         let fault = put(&server.bucket, payload, &condition).await.unwrap_err();

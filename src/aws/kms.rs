@@ -2,13 +2,11 @@
 
 use aws_config::SdkConfig;
 use aws_sdk_kms::Client;
-use aws_sdk_kms::config::Builder;
 use aws_sdk_kms::types::DataKeySpec;
 use std::fmt;
-use std::time::Duration;
 
 use super::fault::Site;
-use super::{Endpoint, UnansweredOnly, patience, twice};
+use super::{Endpoint, client};
 use crate::model::fault::{Fault, FaultKind, Side};
 use crate::ports::{KeyService, KeyState};
 
@@ -28,12 +26,7 @@ impl Kms {
     /// The key service of the endpoint's region. Nothing is sent yet.
     #[must_use]
     pub fn new(config: &SdkConfig, endpoint: &Endpoint) -> Self {
-        let config = Builder::from(config)
-            .retry_config(twice())
-            .retry_classifier(UnansweredOnly)
-            .timeout_config(patience(Duration::ZERO))
-            .build();
-        Self { client: Client::from_conf(config), region: endpoint.region.clone() }
+        Self { client: client!(aws_sdk_kms, config), region: endpoint.region.clone() }
     }
 
     /// `None` where it could not be read, for whatever reason: rotation is advice, not a condition.

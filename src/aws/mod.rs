@@ -183,6 +183,20 @@ fn patience(longer: Duration) -> TimeoutConfig {
     TimeoutConfig::builder().connect_timeout(CONNECT).operation_attempt_timeout(ATTEMPT.saturating_add(longer)).build()
 }
 
+/// The client of a service, for calls that move no body: two attempts where no answer came, and none after one.
+macro_rules! client {
+    ($sdk:ident, $config:expr) => {
+        $sdk::Client::from_conf(
+            $sdk::config::Builder::from($config)
+                .retry_config($crate::aws::twice())
+                .retry_classifier($crate::aws::UnansweredOnly)
+                .timeout_config($crate::aws::patience(std::time::Duration::ZERO))
+                .build(),
+        )
+    };
+}
+use client;
+
 /// Forbids the SDK to repeat a request that was answered, whatever the answer says.
 #[derive(Debug)]
 struct UnansweredOnly;

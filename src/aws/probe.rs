@@ -1,12 +1,10 @@
 //! What only `repl check` asks: who we are, whether metrics are taken, whether a topic is there.
 
-use std::time::Duration;
-
 use aws_config::SdkConfig;
 use aws_sdk_cloudwatch::types::{MetricDatum, StandardUnit};
 
 use super::fault::Site;
-use super::{Endpoint, UnansweredOnly, patience, twice};
+use super::{Endpoint, client};
 use crate::model::fault::Fault;
 
 /// As whom a side is spoken to.
@@ -21,13 +19,7 @@ pub struct Caller {
 /// Who the credentials of an endpoint belong to. STS asks for no permission, so `Denied` means bad credentials.
 pub async fn caller(config: &SdkConfig, endpoint: &Endpoint) -> Result<Caller, Fault> {
     let site = Site::new(endpoint.owner_side, "learn who we are");
-    let client = aws_sdk_sts::Client::from_conf(
-        aws_sdk_sts::config::Builder::from(config)
-            .retry_config(twice())
-            .retry_classifier(UnansweredOnly)
-            .timeout_config(patience(Duration::ZERO))
-            .build(),
-    );
+    let client = client!(aws_sdk_sts, config);
     let answer = client.get_caller_identity().send().await.map_err(|error| site.explain(&error))?;
     Ok(Caller { account: answer.account, arn: answer.arn })
 }
@@ -40,13 +32,7 @@ pub async fn prove_metrics(
     metric: &str,
 ) -> Result<(), Fault> {
     let site = Site::new(endpoint.owner_side, "send metrics");
-    let client = aws_sdk_cloudwatch::Client::from_conf(
-        aws_sdk_cloudwatch::config::Builder::from(config)
-            .retry_config(twice())
-            .retry_classifier(UnansweredOnly)
-            .timeout_config(patience(Duration::ZERO))
-            .build(),
-    );
+    let client = client!(aws_sdk_cloudwatch, config);
     let datum = MetricDatum::builder().metric_name(metric).unit(StandardUnit::Count).value(1.0).build();
     let sent = client.put_metric_data().namespace(namespace).metric_data(datum).send().await;
     sent.map(drop).map_err(|error| site.explain(&error))
@@ -55,12 +41,6 @@ pub async fn prove_metrics(
 /// Whether a topic is there. `Gone` or `Refused` where not, `Denied` where it may not be asked.
 pub async fn topic(config: &SdkConfig, endpoint: &Endpoint, arn: &str) -> Result<(), Fault> {
     let site = Site::new(endpoint.owner_side, "look at topic");
-    let client = aws_sdk_sns::Client::from_conf(
-        aws_sdk_sns::config::Builder::from(config)
-            .retry_config(twice())
-            .retry_classifier(UnansweredOnly)
-            .timeout_config(patience(Duration::ZERO))
-            .build(),
-    );
+    let client = client!(aws_sdk_sns, config);
     client.get_topic_attributes().topic_arn(arn).send().await.map(drop).map_err(|error| site.explain(&error))
 }

@@ -190,7 +190,7 @@ impl Tidying {
 async fn remove_older(store: &S3Bucket, key: &Key) -> Result<(), Fault> {
     let page = store.list_versions(key.as_str(), None).await?;
     for entry in page.entries.iter().filter(|entry| entry.key == *key && !entry.latest) {
-        store.erase(key, Some(&entry.version)).await?;
+        store.erase(key, &entry.version).await?;
     }
     Ok(())
 }

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::model::object::TargetId;
+use crate::model::region;
 use crate::model::window::Window;
 use crate::plan::route::Rule;
 use crate::watch::alarms::Thresholds;
@@ -89,11 +90,7 @@ impl Connection {
     /// The AWS partition of the region, as it stands in an ARN.
     #[must_use]
     pub fn partition(&self) -> &'static str {
-        match self.region.split('-').next() {
-            Some("cn") => "aws-cn",
-            Some("us") if self.region.starts_with("us-gov-") => "aws-us-gov",
-            Some(_) | None => "aws",
-        }
+        region::partition(&self.region)
     }
 }
 

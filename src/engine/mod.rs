@@ -32,7 +32,7 @@ pub mod spending;
 mod transfer;
 mod verify;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -166,6 +166,8 @@ struct Shared<W: World> {
     work: Notify,
     versioning: Mutex<BTreeMap<Option<TargetId>, (tokio::time::Instant, Versioning)>>,
     server_side: Mutex<BTreeMap<TargetId, Proven>>,
+    /// Targets that have refused bytes without a digest sent ahead of them.
+    digests: Mutex<BTreeSet<TargetId>>,
     keys: keys::Proofs,
     intake: intake::Order,
     /// Messages held until their work is settled (`Ack::Settled`).
@@ -220,6 +222,7 @@ impl<W: World> Engine<W> {
             work: Notify::new(),
             versioning: Mutex::default(),
             server_side: Mutex::default(),
+            digests: Mutex::default(),
             keys: keys::Proofs::default(),
             intake: intake::Order::default(),
             held: intake::Held::default(),

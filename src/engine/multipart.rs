@@ -254,9 +254,19 @@ impl<W: World> Shared<W> {
     ) -> Result<(Part, Hashed), Fault> {
         let length = range.1.saturating_sub(range.0) + 1;
         let composite = running.checksum.is_some_and(|checksum| checksum.kind == ChecksumType::Composite);
-        let whole = composite || length <= PIPE;
+        let keeps = running.checksum.is_some_and(|checksum| checksum.algorithm == running.algorithm);
+        let digest = self.wants_digests(at, running.head);
+        let fits = if digest { keeps && length <= self.budget.largest_piece() } else { length <= PIPE };
+        let whole = composite || fits;
         let piece = if whole { length } else { PIPE };
         let _memory = self.budget.memory_for_large(piece).await.ok_or_else(engine_stopped)?;
+        let md5 = if digest && !whole {
+            // Nobody has told the digest of a part, and it is too large to be kept: it is read twice.
+            let body = self.read_part(at, running, range).await?;
+            self.hash(body, running.algorithm, length).await?.md5_base64()
+        } else {
+            None
+        };
         let body = self.read_part(at, running, range).await?;
         let upload = UploadRef { key: &at.job().target_key, id: &running.id };
         let expected =
@@ -264,14 +274,17 @@ impl<W: World> Shared<W> {
         self.budget.request().await;
         let (part, hashed) = if whole {
             let (bytes, hashed) = self.collect(body, &expected, length).await?;
-            let checksum = running.checksum.map(|_| hashed.checksum());
+            let checksum = keeps.then(|| hashed.checksum());
             (at.store.upload_part(upload, number, Payload::Whole(bytes), checksum.as_ref()).await?, hashed)
         } else {
             let (stream, hashed) = self.tap(body, &expected, length);
-            let sent = at.store.upload_part(upload, number, Payload::Piped { stream, length, md5: None }, None).await;
+            let bare = md5.is_none();
+            let sent = at.store.upload_part(upload, number, Payload::Piped { stream, length, md5 }, None).await;
             match (sent, hashed.await) {
                 (Ok(part), Ok(Ok(hashed))) => (part, hashed),
-                (_, Ok(Err(fault))) | (Err(fault), _) => return Err(fault),
+                (_, Ok(Err(fault))) => return Err(fault),
+                (Err(fault), _) if bare => return Err(self.without_digest(at, fault)),
+                (Err(fault), _) => return Err(fault),
                 (Ok(_), Err(_)) => return Err(disagrees(number)),
             }
         };
@@ -300,11 +313,7 @@ impl<W: World> Shared<W> {
         for (range, (_, before)) in parts::ranges(&running.sizes).zip(done.values()) {
             let body = self.read_part(at, running, range).await?;
             let length = range.1.saturating_sub(range.0) + 1;
-            let (mut stream, hashed) = self.tap(body, &Expected::part_with_md5(running.algorithm), length);
-            while let Some(piece) = stream.next().await {
-                piece?;
-            }
-            let hashed = hashed.await.map_err(|_| engine_stopped())??;
+            let hashed = self.hash(body, running.algorithm, length).await?;
             if before.as_ref().and_then(Hashed::md5_base64) != hashed.md5_base64() {
                 return Err(mismatch("MD5"));
             }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crate::ledger::Replica;
 use crate::meter;
-use crate::model::digest::Means;
+use crate::model::digest::{Algorithm, Means};
 use crate::model::fault::{Fault, FaultKind, Side};
 use crate::model::job::Origin;
 use crate::model::object::{Encryption, Found, Head, Tags, VersionId, Versioning};
@@ -101,12 +101,18 @@ impl<W: World> Shared<W> {
             if let Some(verdict) = self.gate(at, &pick, &got.head, judging) {
                 return Ok(verdict);
             }
-            if pipes(&got.head) {
+            if pipes(&got.head) && !self.hashes_first(at, &got.head) {
+                if judging == Judging::ByMemory
+                    && holds_twice(at, &got.head, condition)
+                    && let Some(verdict) = self.look_first(at, &got.head, condition).await?
+                {
+                    return Ok(verdict);
+                }
                 self.key_usable(at, &got.head).await?;
                 let tags = self.tags_of(at, &got.head, Some(0)).await?;
-                return self.put(at, got, tags, condition).await;
+                return self.put(at, got, (tags, None), condition).await;
             }
-            // Larger than the event said, or made of parts: its body is dropped here, unread.
+            // Larger than the event said, made of parts, or to be read twice: its body is dropped here, unread.
         }
         self.carry_large(at, &pick, condition, judging).await
     }
@@ -207,7 +213,7 @@ impl<W: World> Shared<W> {
             {
                 Some(Carried::AlreadyEqual(Box::new(Brought::found(head, found, shown(head, found)))))
             }
-            (Found::Object(found), Condition::Matches(etag)) if found.etag == *etag => None,
+            (Found::Object(found), Condition::Matches(etag)) if found.etag == *etag && as_left(at, found) => None,
             (Found::Object(_), Condition::Any)
             | (Found::DeleteMarker | Found::Missing, Condition::Absent | Condition::Any) => None,
             (Found::Object(_), _) | (Found::DeleteMarker | Found::Missing, Condition::Matches(_)) => {
@@ -309,7 +315,13 @@ impl<W: World> Shared<W> {
     }
 
     /// Writes what a GET has brought.
-    async fn put(&self, at: &At<'_, W>, got: Got, tags: Tags, condition: &Condition) -> Result<Carried, Stop> {
+    async fn put(
+        &self,
+        at: &At<'_, W>,
+        got: Got,
+        (tags, md5): (Tags, Option<String>),
+        condition: &Condition,
+    ) -> Result<Carried, Stop> {
         let Got { head, body } = got;
         let (object, stamped) = self.new_object(at, &head, tags);
         let expected = Expected::of(&head);
@@ -321,8 +333,11 @@ impl<W: World> Shared<W> {
         } else {
             let (stream, hashed) = self.tap(body, &expected, head.size);
             self.budget.request().await;
-            let payload = Payload::Piped { stream, length: head.size, md5: expected.md5_base64() };
+            let md5 = expected.md5_base64().or(md5);
+            let bare = md5.is_none() && expected.checksum.is_none();
+            let payload = Payload::Piped { stream, length: head.size, md5 };
             let written = at.store.put(&object, payload, expected.checksum.as_ref(), condition).await;
+            let written = written.map_err(|fault| if bare { self.without_digest(at, fault) } else { fault });
             match (written, hashed.await) {
                 (written, Ok(Ok(hashed))) => (written, hashed),
                 // The body's own fault says more than the broken request that it caused.
@@ -343,13 +358,29 @@ impl<W: World> Shared<W> {
     async fn pipe(&self, at: &At<'_, W>, shipment: Shipment<'_>) -> Result<Carried, Stop> {
         let Shipment { head, tags, condition } = shipment;
         let _memory = self.memory(Some(head.size)).await?;
-        self.budget.request().await;
-        let read = Read { pick: self.pinned(at, head), range: None, if_match: Some(head.etag.clone()) };
-        match self.world.source().get(&at.job().key, read).await? {
-            Fetched::Object(got) => self.put(at, *got, tags, condition).await,
+        let mut md5 = None;
+        if self.hashes_first(at, head)
+            && let Fetched::Object(got) = self.read_whole(at, head).await?
+        {
+            md5 = self.hash(got.body, Algorithm::Crc64Nvme, head.size).await?.md5_base64();
+        }
+        match self.read_whole(at, head).await? {
+            Fetched::Object(got) => self.put(at, *got, (tags, md5), condition).await,
             Fetched::DeleteMarker => Ok(Carried::DeleteMarker),
             Fetched::Missing => Ok(Carried::Missing),
         }
+    }
+
+    async fn read_whole(&self, at: &At<'_, W>, head: &Head) -> Result<Fetched, Fault> {
+        self.budget.request().await;
+        let read = Read { pick: self.pinned(at, head), range: None, if_match: Some(head.etag.clone()) };
+        self.world.source().get(&at.job().key, read).await
+    }
+
+    /// Whether a body that is piped must be read once beforehand, for its digest: the target wants one ahead of the
+    /// bytes, and the source tells none. Keeping it in memory instead would be bounded by that.
+    fn hashes_first(&self, at: &At<'_, W>, head: &Head) -> bool {
+        head.size > PIPE && !Expected::of(head).is_told() && self.wants_digests(at, head)
     }
 
     /// Has the store copy.
@@ -447,6 +478,24 @@ pub(super) fn copied<W: World>(at: &At<'_, W>, head: &Head, bytes: u64) {
         usage.moves(&at.job().target, bytes);
         usage.reads(head.attributes.storage_class.as_deref().unwrap_or(STANDARD), bytes);
     });
+}
+
+/// Whether a write under this condition might be accepted twice, and leave a version too many (P2): the same bytes on top
+/// of themselves, as after a change of metadata, have the ETag that the condition asks for. A source ETag made from the
+/// plain bytes tells when; one that is not tells nothing, and there only what may have been sent before costs a look,
+/// so that the common case stays two requests.
+fn holds_twice<W: World>(at: &At<'_, W>, head: &Head, condition: &Condition) -> bool {
+    match condition {
+        Condition::Matches(etag) if decide::plain(&head.encryption) => head.etag == *etag,
+        Condition::Matches(_) => at.claim.may_repeat(),
+        Condition::Absent | Condition::Any => false,
+    }
+}
+
+/// Whether what lies at the target may be the very version that was left there. Some stores name no version.
+fn as_left<W: World>(at: &At<'_, W>, found: &Head) -> bool {
+    let left = at.applied.as_ref().and_then(|applied| applied.target_version.as_ref());
+    found.version.is_null() || left.is_none_or(|left| *left == found.version)
 }
 
 /// By what a replica that carries the source version's stamp is known: its bytes, where they can be compared.

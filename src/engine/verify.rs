@@ -2,7 +2,7 @@
 //!
 //! A body is hashed as it passes; its last piece is kept back until the hash over all of it agrees.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use bytes::{Bytes, BytesMut};
 use tokio::sync::oneshot;
@@ -81,6 +81,34 @@ impl<W: World> Shared<W> {
         Ok((whole.join(), hashed))
     }
 
+    /// Reads a body for nothing but its hashes, MD5 among them.
+    pub(super) async fn hash(&self, body: ByteStream, algorithm: Algorithm, size: u64) -> Result<Hashed, Fault> {
+        let (mut stream, hashed) = self.tap(body, &Expected::part_with_md5(algorithm), size);
+        while let Some(piece) = stream.next().await {
+            piece?;
+        }
+        hashed.await.map_err(|_| unread())?
+    }
+
+    /// Whether the target takes bytes only with a digest sent ahead of them: S3 does so of what comes under Object Lock
+    /// (aws-semantics 4.2), and of everything where the bucket has a default retention, which only its refusal tells.
+    pub(super) fn wants_digests(&self, at: &At<'_, W>, head: &Head) -> bool {
+        let told = || self.digests.lock().unwrap_or_else(PoisonError::into_inner).contains(&at.job().target);
+        !head.attributes.lock.is_none() || told()
+    }
+
+    /// What a refusal of bytes without a digest may mean: the first time, that they are to be sent again with one.
+    pub(super) fn without_digest(&self, at: &At<'_, W>, fault: Fault) -> Fault {
+        let about_the_request = fault.kind == FaultKind::Refused && fault.code.as_deref() == Some("InvalidRequest");
+        if !about_the_request
+            || !self.digests.lock().unwrap_or_else(PoisonError::into_inner).insert(at.job().target.clone())
+        {
+            return fault;
+        }
+        let detail = format!("{}: from now on it is sent digests of the bytes", fault.detail);
+        Fault { kind: FaultKind::Transient, detail, ..fault }
+    }
+
     /// Lets a body pass, hashes it, and keeps its last piece back until the hash agrees. The second value tells the
     /// hash when the body has passed, or why it broke.
     pub(super) fn tap(
@@ -125,6 +153,11 @@ impl Expected {
         let md5 = (checksum.is_none() && comparable).then(|| head.etag.as_str().to_owned());
         let algorithm = checksum.as_ref().map_or(Algorithm::Crc64Nvme, |checksum| checksum.algorithm);
         Self { algorithm, checksum, md5 }
+    }
+
+    /// Whether the source tells a digest of all bytes.
+    pub(super) fn is_told(&self) -> bool {
+        self.checksum.is_some() || self.md5.is_some()
     }
 
     /// Of a part, of which nothing is known but its length.

@@ -82,17 +82,8 @@ impl State {
         }
         let brakes = view.brake_records()?.into_iter().map(|brake| (brake.target.clone(), brake)).collect();
         let sweeps = groups.iter().filter(|(_, group)| group.releasing).map(|(id, _)| Sweep::resumed(*id)).collect();
-        Ok(Self {
-            names,
-            tally,
-            margin,
-            saved: margin,
-            groups,
-            brakes,
-            live: Arc::new(Live::default()),
-            sweeps,
-            limits,
-        })
+        let live = Arc::new(Live::beginning_with(tally.next_job));
+        Ok(Self { names, tally, margin, saved: margin, groups, brakes, live, sweeps, limits })
     }
 }
 

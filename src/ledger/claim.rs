@@ -66,6 +66,8 @@ impl Claimed {
 pub(super) struct Live {
     claimed: Mutex<Claimed>,
     in_flight: AtomicU64,
+    /// Jobs below this number were there when the ledger was opened.
+    first: u64,
 }
 
 /// What admission must know of a busy key.
@@ -76,6 +78,11 @@ pub(super) struct Holder {
 }
 
 impl Live {
+    /// Nothing is claimed yet; jobs from `first` on are of this opening.
+    pub(super) fn beginning_with(first: u64) -> Self {
+        Self { first, ..Self::default() }
+    }
+
     fn claimed(&self) -> MutexGuard<'_, Claimed> {
         self.claimed.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -247,6 +254,13 @@ impl Claim {
     #[must_use]
     pub fn attempts(&self) -> u32 {
         self.waiting.attempts
+    }
+
+    /// Whether the job may have been done before, in part or whole: an attempt failed, or it is older than this opening
+    /// of the ledger, and a worker that was killed leaves no word of what it had under way.
+    #[must_use]
+    pub fn may_repeat(&self) -> bool {
+        self.waiting.attempts > 0 || self.waiting.id < self.hold.live.first
     }
 
     /// Why the last attempt failed.

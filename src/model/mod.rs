@@ -11,6 +11,7 @@ pub mod job;
 pub mod limits;
 pub mod object;
 pub mod policy;
+pub mod region;
 pub mod reserved;
 pub mod stamp;
 pub mod usage;

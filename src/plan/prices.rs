@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::model::object::TargetId;
+use crate::model::region;
 use crate::model::usage::{Place, Request, STANDARD, Tier, Usage};
 
 /// Prices of one kind at one place, with where they are from.
@@ -63,12 +64,10 @@ impl Home {
         }
     }
 
-    fn partition(&self) -> Option<&str> {
+    fn partition(&self) -> Option<&'static str> {
         match self {
             Self::Store(_) => None,
-            Self::Region(region) if region.starts_with("cn-") => Some("aws-cn"),
-            Self::Region(region) if region.starts_with("us-gov-") => Some("aws-us-gov"),
-            Self::Region(_) => Some("aws"),
+            Self::Region(region) => Some(region::partition(region)),
         }
     }
 }

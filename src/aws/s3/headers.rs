@@ -162,6 +162,11 @@ fn http_date(text: &str) -> Option<Timestamp> {
     u64::try_from(time.to_millis().ok()?).ok().map(Timestamp)
 }
 
+/// The storage class told, where it is not the usual one; some stores tell an empty one.
+pub(super) fn storage_class(text: &str) -> Option<String> {
+    (text != "STANDARD" && !text.is_empty()).then(|| text.to_owned())
+}
+
 fn attributes(headers: &Headers, site: Site) -> Result<Attributes, Fault> {
     let text = |name: &str| headers.get(name).map(str::to_owned);
     Ok(Attributes {
@@ -173,7 +178,7 @@ fn attributes(headers: &Headers, site: Site) -> Result<Attributes, Fault> {
         expires: text("expires"),
         website_redirect: text("x-amz-website-redirect-location"),
         metadata: metadata(headers, site)?,
-        storage_class: text("x-amz-storage-class").filter(|class| class != "STANDARD"),
+        storage_class: headers.get("x-amz-storage-class").and_then(storage_class),
         lock: Lock {
             mode: text("x-amz-object-lock-mode"),
             retain_until: headers.get("x-amz-object-lock-retain-until-date").and_then(Timestamp::parse_rfc3339),

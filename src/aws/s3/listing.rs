@@ -41,6 +41,7 @@ struct Page {
     truncated: bool,
     next_key: Option<String>,
     next_version: Option<String>,
+    root: bool,
 }
 
 fn parse(xml: &[u8]) -> Result<VersionPage, String> {
@@ -56,17 +57,17 @@ fn parse(xml: &[u8]) -> Result<VersionPage, String> {
         [_, b"Version" | b"DeleteMarker", b"IsLatest"] => row.latest = text == "true",
         [_, b"Version" | b"DeleteMarker", b"LastModified"] => row.modified = Timestamp::parse_rfc3339(text),
         [_, b"Version", b"ETag"] => row.etag = Some(headers::etag(text)),
-        [_, b"Version", b"StorageClass"] => {
-            row.class = (text != "STANDARD" && !text.is_empty()).then(|| text.to_owned())
-        }
+        [_, b"Version", b"StorageClass"] => row.class = headers::storage_class(text),
         [_, b"Version", b"Size"] => row.size = text.parse().ok(),
         [_, kind @ (b"Version" | b"DeleteMarker")] => {
             let marker = *kind == b"DeleteMarker";
             page.rows.push(Row { marker, ..std::mem::take(&mut row) });
         }
+        [root] => page.root = *root == b"ListVersionsResult",
         _ => {}
     })?;
-    finish(page)
+    // Any other document would read as a page without versions, and what is not listed counts as gone.
+    if page.root { finish(page) } else { Err("it is no listing".to_owned()) }
 }
 
 /// How deep the elements lie that anybody asks for.

@@ -6,7 +6,7 @@ use aws_sdk_s3::types::{ChecksumAlgorithm, ChecksumType as SdkChecksumType, Comp
 
 use super::body::Outgoing;
 use super::exchange::{Exchange, Header};
-use super::write::{Sending, checksum_sent};
+use super::write::{Sending, checksum_sent, md5_sent};
 use super::{S3Bucket, conditions, headers, raced_where_gone, within};
 use crate::aws::fault::Site;
 use crate::model::digest::{Algorithm, Checksum};
@@ -123,7 +123,7 @@ impl S3Bucket {
     ) -> Result<Part, Fault> {
         let site = self.site("write part");
         let size = payload.length();
-        let sent: Vec<Header> = checksum_sent(checksum).into_iter().collect();
+        let sent: Vec<Header> = checksum_sent(checksum).into_iter().chain(md5_sent(&payload)).collect();
         let sending = Sending::new(payload, site).await?;
         let headers = match &self.lean {
             Some(lean) => sending.send(site, |body| self.part_lean(lean, (upload, number), sent, body)).await?,

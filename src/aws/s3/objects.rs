@@ -1,5 +1,7 @@
 //! ListObjectsV2: the current objects of a bucket, read from the document itself.
 
+use std::borrow::Cow;
+
 use aws_sdk_s3::types::EncodingType;
 use aws_smithy_runtime_api::http::Headers;
 
@@ -15,11 +17,24 @@ use crate::ports::{ListFrom, ObjectPage};
 const PAGE: u16 = 1000;
 
 /// Which page.
-pub(super) struct Asked<'a> {
-    pub(super) prefix: &'a str,
-    pub(super) after: Option<&'a str>,
-    pub(super) token: Option<&'a str>,
-    pub(super) most: u16,
+struct Asked<'a> {
+    prefix: &'a str,
+    after: Option<&'a str>,
+    token: Option<&'a str>,
+    most: u16,
+}
+
+impl<'a> Asked<'a> {
+    fn query(&self) -> Vec<(&'static str, Cow<'a, str>)> {
+        let mut query = Vec::with_capacity(6);
+        query.extend(self.token.map(|token| ("continuation-token", token.into())));
+        query.push(("encoding-type", "url".into()));
+        query.push(("list-type", "2".into()));
+        query.push(("max-keys", self.most.to_string().into()));
+        query.push(("prefix", self.prefix.into()));
+        query.extend(self.after.map(|after| ("start-after", after.into())));
+        query
+    }
 }
 
 impl S3Bucket {
@@ -36,7 +51,7 @@ impl S3Bucket {
         };
         let asked = Asked { prefix, after, token, most: most.unwrap_or(PAGE) };
         let answer = match &self.lean {
-            Some(lean) => self.list_lean(lean, &asked).await?,
+            Some(lean) => self.list_lean(lean, asked.query(), self.site("list objects")).await?,
             None => self.list_by_sdk(&asked).await?,
         };
         // S3 may answer 200 with an incomplete document: that passes, so it must not read as a refusal.
@@ -104,7 +119,7 @@ fn read(xml: &[u8]) -> Result<(Vec<Listed>, Option<ListFrom>), String> {
             b"LastModified" => row.modified = Timestamp::parse_rfc3339(text),
             b"ETag" => row.etag = Some(headers::etag(text)),
             b"Size" => row.size = text.parse().ok(),
-            b"StorageClass" => row.storage_class = (text != "STANDARD").then(|| text.to_owned()),
+            b"StorageClass" => row.storage_class = headers::storage_class(text),
             b"ChecksumAlgorithm" => row.algorithm = row.algorithm.or_else(|| headers::algorithm(text)),
             b"ChecksumType" => row.kind = headers::checksum_type(text),
             _ => {}

@@ -372,8 +372,32 @@ impl S3Bucket {
 
     pub(super) async fn list_page(&self, prefix: &str, after: Option<(Key, VersionId)>) -> Result<VersionPage, Fault> {
         let site = self.site("list versions");
-        let exchange = Exchange::listening();
         let (key, version) = after.unzip();
+        let version = version.filter(|id| !id.as_str().is_empty());
+        let answer = match &self.lean {
+            Some(lean) => {
+                let mut query = Vec::with_capacity(6);
+                query.push(("encoding-type", "url".into()));
+                query.extend(key.as_ref().map(|key| ("key-marker", key.as_str().into())));
+                query.push(("max-keys", PAGE.to_string().into()));
+                query.push(("prefix", prefix.into()));
+                query.extend(version.as_ref().map(|id| ("version-id-marker", id.as_str().into())));
+                query.push(("versions", "".into()));
+                self.list_lean(lean, query, site).await?
+            }
+            None => self.versions_by_sdk(prefix, (key, version)).await?,
+        };
+        let page = listing::read(&answer.body.unwrap_or_default(), site)?;
+        Ok(VersionPage { order: order(&answer.headers), ..page })
+    }
+
+    async fn versions_by_sdk(
+        &self,
+        prefix: &str,
+        (key, version): (Option<Key>, Option<VersionId>),
+    ) -> Result<Answer, Fault> {
+        let site = self.site("list versions");
+        let exchange = Exchange::listening();
         self.safe
             .list_object_versions()
             .bucket(&self.bucket)
@@ -381,16 +405,14 @@ impl S3Bucket {
             .encoding_type(EncodingType::Url)
             .max_keys(PAGE)
             .set_key_marker(key.map(|key| key.as_str().to_owned()))
-            .set_version_id_marker(version.map(|id| id.as_str().to_owned()).filter(|id| !id.is_empty()))
+            .set_version_id_marker(version.map(|id| id.as_str().to_owned()))
             .set_expected_bucket_owner(self.owner.clone())
             .customize()
             .interceptor(exchange.clone())
             .send()
             .await
             .map_err(|error| site.explain(&error))?;
-        let answer = exchange.answer(site)?;
-        let page = listing::read(&answer.body.unwrap_or_default(), site)?;
-        Ok(VersionPage { order: order(&answer.headers), ..page })
+        exchange.answer(site)
     }
 
     pub(super) async fn get_versioning(&self) -> Result<Versioning, Fault> {

@@ -7,6 +7,7 @@ use super::exchange::Exchange;
 use crate::model::fault::{Fault, FaultKind};
 use crate::model::object::{Encryption, Key, Timestamp, VersionId};
 use crate::model::reserved;
+use crate::ports::Pick;
 
 /// Where a bucket is, and what the server's clock says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -121,7 +122,7 @@ impl S3Bucket {
 
     /// Removes one version of a key for good, or of a bucket without versions the object. Only what `repl` itself put
     /// under `.repl/`: any other key is `Refused` unsent. If dropped, the version may be gone.
-    pub async fn erase(&self, key: &Key, version: Option<&VersionId>) -> Result<(), Fault> {
+    pub async fn erase(&self, key: &Key, version: &VersionId) -> Result<(), Fault> {
         let site = self.site("remove own version");
         if !reserved::is_own(key) {
             return Err(site.fault(FaultKind::Refused, format!("{key:?} was not put there by repl")));
@@ -130,7 +131,7 @@ impl S3Bucket {
             .delete_object()
             .bucket(&self.bucket)
             .key(key.as_str())
-            .set_version_id(version.map(|version| version.as_str().to_owned()))
+            .set_version_id(self.version_id(&Pick::Version(version.clone())).await?)
             .set_expected_bucket_owner(self.owner.clone())
             .send()
             .await

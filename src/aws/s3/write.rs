@@ -80,6 +80,14 @@ pub(super) fn checksum_sent(checksum: Option<&Checksum>) -> Option<Header> {
     Some((headers::checksum_header(checksum.algorithm).into(), checksum.value.clone()))
 }
 
+/// The header of an MD5 that is known beforehand.
+pub(super) fn md5_sent(payload: &Payload) -> Option<Header> {
+    match payload {
+        Payload::Piped { md5, .. } => md5.clone().map(|md5| ("content-md5".into(), md5)),
+        Payload::Whole(_) => None,
+    }
+}
+
 impl S3Bucket {
     pub(super) async fn put_object(
         &self,
@@ -91,9 +99,7 @@ impl S3Bucket {
         let site = self.site("write object");
         let mut sent = headers::of_new_object(object, site)?;
         sent.extend(checksum_sent(checksum));
-        if let Payload::Piped { md5: Some(md5), .. } = &payload {
-            sent.push(("content-md5".into(), md5.clone()));
-        }
+        sent.extend(md5_sent(&payload));
         let sending = Sending::new(payload, site).await?;
         let headers = match &self.lean {
             Some(lean) => {

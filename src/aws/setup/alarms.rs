@@ -12,7 +12,7 @@ use aws_sdk_cloudwatch::types::{
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-use super::{Endpoint, MADE_BY, Site, UnansweredOnly, client, patience, twice, unless_absent};
+use super::{Endpoint, MADE_BY, Site, client, unless_absent};
 use crate::model::fault::{Fault, Side};
 use crate::ports::setup::{Actions, Alarm, CompositeAlarm, Document, Held, Measure, Query, Statistic};
 

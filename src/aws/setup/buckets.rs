@@ -13,7 +13,8 @@ use aws_sdk_s3::types::{
     S3KeyFilter, Tiering as S3Tiering, Transition, TransitionStorageClass,
 };
 
-use super::{Endpoint, Site, UnansweredOnly, patience, twice, unless_absent};
+use super::{Endpoint, Site, unless_absent};
+use crate::aws::{UnansweredOnly, patience, twice};
 use crate::model::fault::{Fault, FaultKind, Side};
 use crate::ports::setup::{
     Document, Held, Lifecycle, LifecycleRule, NOVEL_EVENTS, Notification, Notifications, RequestMetrics, Tiering,

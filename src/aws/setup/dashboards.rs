@@ -1,11 +1,9 @@
 //! Dashboards.
 
-use std::time::Duration;
-
 use aws_config::SdkConfig;
 use aws_sdk_cloudwatch::Client;
 
-use super::{Endpoint, Site, UnansweredOnly, client, patience, twice, unless_absent};
+use super::{Endpoint, Site, client, unless_absent};
 use crate::model::fault::{Fault, Side};
 use crate::ports::setup::{Dashboard, Document, Held};
 

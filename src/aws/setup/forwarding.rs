@@ -1,14 +1,13 @@
 //! EventBridge rules on the default bus, and the roles under which they send.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use aws_config::SdkConfig;
 use aws_sdk_eventbridge::types::{RuleState, Tag, Target};
 use percent_encoding::percent_decode_str;
 use serde_json::Value;
 
-use super::{Endpoint, MADE_BY, Site, UnansweredOnly, client, patience, twice, unless_absent};
+use super::{Endpoint, MADE_BY, Site, client, unless_absent};
 use crate::model::fault::{Fault, FaultKind, Side};
 use crate::ports::setup::{Document, EventRule, EventTarget, Held, Role};
 

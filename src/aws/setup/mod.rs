@@ -11,7 +11,6 @@ mod topics;
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::time::Duration;
 
 use aws_config::SdkConfig;
 use tokio::sync::OnceCell;
@@ -23,7 +22,7 @@ use self::forwarding::Forwarding;
 use self::queues::Queues;
 use self::topics::Topics;
 use super::fault::Site;
-use super::{Endpoint, UnansweredOnly, patience, twice};
+use super::{Endpoint, client, probe};
 use crate::model::fault::{Fault, FaultKind, Side};
 use crate::ports::setup::{Document, Estate, Held, Kind, Place, Resource};
 
@@ -50,8 +49,8 @@ struct Services {
 
 /// Who we are somewhere; asked once.
 struct Identity {
-    client: aws_sdk_sts::Client,
-    side: Side,
+    config: SdkConfig,
+    endpoint: Endpoint,
     account: OnceCell<String>,
 }
 
@@ -60,20 +59,6 @@ impl fmt::Debug for Accounts {
         f.debug_struct("Accounts").field("prefix", &self.prefix).finish_non_exhaustive()
     }
 }
-
-/// Two attempts where no answer came, and none after one: as everywhere.
-macro_rules! client {
-    ($sdk:ident, $config:expr) => {
-        $sdk::Client::from_conf(
-            $sdk::config::Builder::from($config)
-                .retry_config(twice())
-                .retry_classifier(UnansweredOnly)
-                .timeout_config(patience(Duration::ZERO))
-                .build(),
-        )
-    };
-}
-use client;
 
 impl Accounts {
     /// No place yet. Things are marked as made under this prefix.
@@ -84,8 +69,7 @@ impl Accounts {
 
     /// Adds who is asked for the account of a place.
     pub fn add_identity(&mut self, place: Place, config: &SdkConfig, endpoint: &Endpoint) {
-        let identity =
-            Identity { client: client!(aws_sdk_sts, config), side: endpoint.owner_side, account: OnceCell::new() };
+        let identity = Identity { config: config.clone(), endpoint: endpoint.clone(), account: OnceCell::new() };
         self.identities.insert(place, identity);
     }
 
@@ -129,10 +113,10 @@ fn nowhere(place: &Place) -> Fault {
 
 impl Identity {
     async fn account(&self) -> Result<String, Fault> {
-        let site = Site::new(self.side, "learn the account");
+        let site = Site::new(self.endpoint.owner_side, "learn the account");
         let asked = self.account.get_or_try_init(async || {
-            let answer = self.client.get_caller_identity().send().await.map_err(|error| site.explain(&error))?;
-            answer.account.ok_or_else(|| site.fault(FaultKind::Transient, "the service named no account"))
+            let caller = probe::caller(&self.config, &self.endpoint).await?;
+            caller.account.ok_or_else(|| site.fault(FaultKind::Transient, "the service named no account"))
         });
         asked.await.cloned()
     }
@@ -250,17 +234,6 @@ fn unless_absent<T>(answer: Result<T, Fault>, codes: &[&str]) -> Result<Option<T
             Ok(None)
         }
         Err(fault) => Err(fault),
-    }
-}
-
-/// The AWS partition of a region, as it stands in an ARN.
-fn partition(region: &str) -> &'static str {
-    if region.starts_with("cn-") {
-        "aws-cn"
-    } else if region.starts_with("us-gov-") {
-        "aws-us-gov"
-    } else {
-        "aws"
     }
 }
 

@@ -1,14 +1,13 @@
 //! Queues with their policies and tags.
 
 use std::collections::HashMap;
-use std::time::Duration;
 
 use aws_config::SdkConfig;
 use aws_sdk_sqs::Client;
 use aws_sdk_sqs::types::QueueAttributeName;
 use serde_json::{Value, json};
 
-use super::{Endpoint, MADE_BY, Site, UnansweredOnly, client, patience, twice, unless_absent};
+use super::{Endpoint, MADE_BY, Site, client, unless_absent};
 use crate::model::fault::{Fault, FaultKind, Side};
 use crate::ports::setup::{Document, Held, Queue, QueueEncryption, Redrive};
 

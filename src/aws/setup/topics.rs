@@ -1,14 +1,14 @@
 //! Topics with their policies, subscriptions and tags.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use aws_config::SdkConfig;
 use aws_sdk_sns::Client;
 use aws_sdk_sns::types::Tag;
 
-use super::{Endpoint, MADE_BY, Site, UnansweredOnly, client, partition, patience, twice, unless_absent};
+use super::{Endpoint, MADE_BY, Site, client, unless_absent};
 use crate::model::fault::{Fault, FaultKind, Side};
+use crate::model::region;
 use crate::ports::setup::{Confirmation, Document, Held, Topic};
 
 /// What SNS answers where there is no such topic, in the words of its protocol and of its model.
@@ -35,7 +35,7 @@ impl Topics {
     }
 
     fn arn(&self, name: &str, account: &str) -> String {
-        format!("arn:{}:sns:{}:{account}:{name}", partition(&self.region), self.region)
+        format!("arn:{}:sns:{}:{account}:{name}", region::partition(&self.region), self.region)
     }
 
     pub(super) async fn read(&self, name: &str, account: &str) -> Result<Held, Fault> {

@@ -26,7 +26,7 @@ impl Probes<'_> {
         };
         let mut left = None;
         for entry in &page.entries {
-            if let Err(fault) = bucket.store.erase(&entry.key, Some(&entry.version)).await {
+            if let Err(fault) = bucket.store.erase(&entry.key, &entry.version).await {
                 left = Some(fault);
             }
         }

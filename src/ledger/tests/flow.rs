@@ -41,6 +41,29 @@ async fn admit_claim_settle() {
 }
 
 #[tokio::test]
+async fn what_failed_or_outlived_a_worker_may_have_been_done_before() {
+    let kv = MemoryKv::new();
+    let ledger = on(&kv);
+    ledger.admit(work(vec![job("a", "1", 1), job("b", "1", 2)])).await.unwrap();
+    let mut lanes = all(&ledger, at(5)).await;
+    let claims: Vec<Claim> = lanes.iter_mut().filter_map(Iterator::next).collect();
+    assert!(claims.iter().all(|claim| !claim.may_repeat()));
+    for claim in claims {
+        ledger.defer(claim, at(6), &fault(FaultKind::Transient), at(5)).await.unwrap();
+    }
+    drop(lanes);
+    assert!(all(&ledger, at(7)).await[0].next().unwrap().may_repeat());
+    ledger.admit(work(vec![job("c", "1", 3)])).await.unwrap();
+    drop(ledger);
+
+    let ledger = on(&kv);
+    ledger.admit(work(vec![job("d", "1", 4)])).await.unwrap();
+    let mut lanes = all(&ledger, at(7)).await;
+    let told: Vec<bool> = lanes.iter_mut().map(|lane| lane.next().unwrap().may_repeat()).collect();
+    assert_eq!((keys(&lanes).join(""), told), ("abcd".to_owned(), vec![true, true, true, false]));
+}
+
+#[tokio::test]
 async fn the_same_work_is_one_job() {
     let ledger = on(&MemoryKv::new());
     let first = ledger.admit(work(vec![job("a", "1", 5), job("a", "1", 5)])).await.unwrap();

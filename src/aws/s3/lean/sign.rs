@@ -3,7 +3,7 @@
 //!
 //! Credentials come from the SDK's provider and are kept until shortly before they expire; the key is derived once a day.
 
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -72,8 +72,10 @@ pub(super) struct Signer {
     known: Mutex<Option<Arc<Identity>>>,
     /// Seconds by which the store's clock was found to be ahead of this machine's.
     ahead: AtomicI64,
-    /// Held by the one who asks for credentials, so that the others wait for the same answer.
-    asking: tokio::sync::Mutex<()>,
+    /// Held by the one who asks for credentials, so that the others wait for the same answer: why there were none, too.
+    asking: tokio::sync::Mutex<Option<Arc<CredentialsError>>>,
+    /// How often there were none.
+    failures: AtomicU64,
 }
 
 impl std::fmt::Debug for Signer {
@@ -93,17 +95,22 @@ impl Signer {
             service,
             known: Mutex::new(None),
             ahead: AtomicI64::new(0),
-            asking: tokio::sync::Mutex::new(()),
+            asking: tokio::sync::Mutex::default(),
+            failures: AtomicU64::new(0),
         })
     }
 
     /// The headers of a request with those that sign it.
-    pub(super) async fn sign(&self, request: Unsigned<'_>) -> Result<Vec<(HeaderName, HeaderValue)>, CredentialsError> {
+    pub(super) async fn sign(
+        &self,
+        request: Unsigned<'_>,
+    ) -> Result<Vec<(HeaderName, HeaderValue)>, Arc<CredentialsError>> {
         let seconds = self.now().saturating_add_signed(self.ahead.load(Ordering::Relaxed));
         let identity = self.identity(UNIX_EPOCH + Duration::from_secs(seconds), seconds / DAY).await?;
         let time = format!("{}T{}Z", identity.date, time_of_day(seconds % DAY));
         let mut headers = request.headers;
-        let unusable = |_| CredentialsError::invalid_configuration("the credentials do not fit into HTTP headers");
+        let unusable =
+            |_| Arc::new(CredentialsError::invalid_configuration("the credentials do not fit into HTTP headers"));
         headers.push((HeaderName::from_static("x-amz-date"), HeaderValue::try_from(&time).map_err(unusable)?));
         let payload = HeaderValue::try_from(request.payload).map_err(unusable)?;
         headers.push((HeaderName::from_static("x-amz-content-sha256"), payload));
@@ -144,23 +151,44 @@ impl Signer {
         self.known.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    async fn identity(&self, now: SystemTime, day: u64) -> Result<Arc<Identity>, CredentialsError> {
+    async fn identity(&self, now: SystemTime, day: u64) -> Result<Arc<Identity>, Arc<CredentialsError>> {
         let good = |known: &Arc<Identity>| known.day == day && now < known.until;
         if let Some(known) = self.known().filter(good) {
             return Ok(known);
         }
-        let _asking = self.asking.lock().await;
+        let failures = self.failures.load(Ordering::Relaxed);
+        let mut asking = self.asking.lock().await;
         let known = self.known();
         if let Some(known) = known.as_ref().filter(|known| good(known)) {
             return Ok(Arc::clone(known));
         }
         let credentials = match known {
             Some(known) if now < known.until => known.credentials.clone(),
-            _ => self.load().await?,
+            Some(_) | None => self.ask(&mut asking, failures).await?,
         };
-        let fresh = Arc::new(self.derive(credentials, now, day)?);
+        let fresh = Arc::new(self.derive(credentials, now, day).map_err(Arc::new)?);
         *self.known.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&fresh));
         Ok(fresh)
+    }
+
+    /// Asks for credentials, unless the one who asked while we waited was told that there are none: each asking for
+    /// itself, a hundred requests would wait one after the other for a service that is down.
+    async fn ask(
+        &self,
+        last: &mut Option<Arc<CredentialsError>>,
+        failures: u64,
+    ) -> Result<Credentials, Arc<CredentialsError>> {
+        if let Some(failed) = last
+            && self.failures.load(Ordering::Relaxed) != failures
+        {
+            return Err(Arc::clone(failed));
+        }
+        self.load().await.map_err(|error| {
+            let failed = Arc::new(error);
+            *last = Some(Arc::clone(&failed));
+            self.failures.fetch_add(1, Ordering::Relaxed);
+            failed
+        })
     }
 
     async fn load(&self) -> Result<Credentials, CredentialsError> {

@@ -7,7 +7,6 @@ use hyper::Method;
 
 use super::super::body::Outgoing;
 use super::super::exchange::{Answer, Header};
-use super::super::objects::Asked;
 use super::super::read::{Looked, absence, checksum_mode};
 use super::super::{S3Bucket, conditions, headers, raced_where_gone, within};
 use super::{Again, Ask, Lean, Reply, WORDS, length};
@@ -93,8 +92,9 @@ impl S3Bucket {
         asked.extend(if_match.map(|value| ("if-match".into(), value)));
         let again = match put.condition {
             // The condition would not hold a second time.
-            Condition::Absent | Condition::Matches(_) => Again::Reused,
-            Condition::Any => Again::Never,
+            Condition::Absent => Again::Reused,
+            // The same bytes have the same ETag: on top of themselves they would be written twice.
+            Condition::Matches(_) | Condition::Any => Again::Never,
         };
         let kind = usage::Request::Put;
         let ask = Ask { kind, method: Method::PUT, key: put.key.as_str(), query: Vec::new(), headers: asked, again };
@@ -123,15 +123,13 @@ impl S3Bucket {
         self.write_lean(lean, ask, body, self.site("write part")).await
     }
 
-    pub(in crate::aws::s3) async fn list_lean(&self, lean: &Lean, asked: &Asked<'_>) -> Result<Answer, Fault> {
-        let site = self.site("list objects");
-        let mut query = Vec::with_capacity(6);
-        query.extend(asked.token.map(|token| ("continuation-token", token.into())));
-        query.push(("encoding-type", "url".into()));
-        query.push(("list-type", "2".into()));
-        query.push(("max-keys", asked.most.to_string().into()));
-        query.push(("prefix", asked.prefix.into()));
-        query.extend(asked.after.map(|after| ("start-after", after.into())));
+    /// One page of a listing, whose query comes in the order of its names.
+    pub(in crate::aws::s3) async fn list_lean(
+        &self,
+        lean: &Lean,
+        query: Vec<(&'static str, Cow<'_, str>)>,
+        site: Site,
+    ) -> Result<Answer, Fault> {
         let kind = usage::Request::List;
         let ask =
             Ask { kind, method: Method::GET, key: "", query, headers: self.owner_expected(), again: Again::Unanswered };

@@ -64,6 +64,14 @@ fn an_empty_bucket_has_an_empty_page() {
 }
 
 #[test]
+fn another_document_is_no_empty_page() {
+    for other in ["ListBucketResult", "Error", "html"] {
+        let fault = read(PAGE.replace("ListVersionsResult", other).as_bytes(), site()).unwrap_err();
+        assert_eq!(fault.kind, FaultKind::Transient, "{other}: {fault}");
+    }
+}
+
+#[test]
 fn what_is_missing_is_named() {
     for (from, to, word) in [
         ("<Size>17</Size>", "", "Size"),

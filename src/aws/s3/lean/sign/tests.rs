@@ -1,3 +1,4 @@
+use std::error::Error as _;
 use std::sync::atomic::{AtomicU32, AtomicU64};
 
 use aws_credential_types::provider::future;
@@ -42,7 +43,8 @@ fn signer(good_for: Option<u64>, now: u64) -> (Signer, Arc<AtomicU32>, Arc<Atomi
         service: "s3".to_owned(),
         known: Mutex::new(None),
         ahead: AtomicI64::new(0),
-        asking: tokio::sync::Mutex::new(()),
+        asking: tokio::sync::Mutex::default(),
+        failures: AtomicU64::new(0),
     };
     (signer, asked, now)
 }
@@ -173,6 +175,37 @@ async fn credentials_that_a_store_calls_worn_out_are_replaced() {
     assert_eq!(asked.load(Ordering::Relaxed), 1, "asked for together, looked up once");
     signer.forget();
     assert_eq!(id_used(&signer).await, "id1 20261121");
+}
+
+/// A source of credentials that is down: each answer takes its time.
+#[derive(Debug)]
+struct Down(Arc<AtomicU32>);
+
+impl ProvideCredentials for Down {
+    fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
+    where
+        Self: 'a,
+    {
+        future::ProvideCredentials::new(async {
+            let number = self.0.fetch_add(1, Ordering::Relaxed);
+            tokio::time::sleep(Duration::from_secs(4)).await;
+            Err(CredentialsError::provider_error(format!("busy {number}")))
+        })
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn those_who_wait_for_credentials_share_the_failure_too() {
+    let asked = Arc::new(AtomicU32::new(0));
+    let provider = SharedCredentialsProvider::new(Down(Arc::clone(&asked)));
+    let signer = Signer { provider, ..signer(None, MIDNIGHT).0 };
+    let begun = tokio::time::Instant::now();
+    let ask = async || signer.identity(UNIX_EPOCH, 0).await.err().map(|error| error.source().unwrap().to_string());
+    let all = tokio::join!(ask(), ask(), ask());
+    let busy = |number| Some(format!("busy {number}"));
+    assert_eq!(all, (busy(0), busy(0), busy(0)));
+    assert_eq!((asked.load(Ordering::Relaxed), begun.elapsed()), (1, Duration::from_secs(4)));
+    assert_eq!(ask().await, busy(1), "who comes later asks anew");
 }
 
 #[tokio::test]

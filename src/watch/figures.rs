@@ -243,12 +243,20 @@ impl Figures {
     }
 }
 
-/// For how long the queue may hold a change that nobody has seen, and why; `None` where it was seen through just now.
+/// For how long, as far as is known, the queue may hold a change that nobody has seen, and why; `None` where it was seen through just now.
 fn unseen(queue: &QueueView, intake: Intake, now: Timestamp) -> Option<(Duration, String)> {
     if intake == Intake::Scans {
         return None;
     }
-    let clear = queue.clear.unwrap_or_default();
+    let Some(clear) = queue.clear else {
+        let begun = queue.begun.unwrap_or(now);
+        let since = format!("seen through since the start at {}: what waits in it may be older", begun.rfc3339());
+        let doubt = match &queue.fault {
+            Some(fault) => format!("the queue cannot be read ({fault}); it has not been {since}"),
+            None => format!("the queue has not been {since}"),
+        };
+        return Some((now.since(begun), doubt));
+    };
     let age = now.since(clear);
     let since = clear.rfc3339();
     match &queue.fault {

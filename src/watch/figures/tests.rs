@@ -173,6 +173,10 @@ async fn the_rpo_clock_knows_what_it_does_not_know() {
     let (_directory, ledger) = ledger();
     let (pulse, settings) = (Pulse::default(), settings(Intake::Queue));
     let oldest = || take(&ledger, &pulse, &settings).oldest;
+    pulse.queue_watched_since(ago(5));
+    let found = oldest();
+    assert_eq!(found.age, Duration::from_secs(5));
+    assert!(found.doubt.as_ref().is_some_and(|doubt| doubt.contains("not been seen through since")), "{found:?}");
     pulse.queue_was_clear(ago(7200));
     let found = oldest();
     assert_eq!(found.age, Duration::from_secs(7200));

@@ -325,12 +325,7 @@ async fn wishes(estate: &impl Estate, settings: &Settings, parts: &BTreeSet<Part
     for part in parts {
         wishes.extend(match goal {
             Goal::There => wishes_of(estate, settings, *part).await,
-            Goal::Gone(queues) => match part {
-                Part::Notifications => notifications::farewells(settings, queues),
-                Part::Lifecycle => lifecycle::farewells(settings),
-                Part::Escalation => escalation::farewells(settings),
-                Part::Dashboards => dashboards::farewells(settings),
-            },
+            Goal::Gone(queues) => farewells_of(estate, settings, *part, queues).await,
         });
     }
     if matches!(goal, Goal::Gone(_)) {
@@ -379,6 +374,26 @@ async fn wishes_of(estate: &impl Estate, settings: &Settings, part: Part) -> Vec
         }
     }
     wishes
+}
+
+/// What is to be gone of a part.
+async fn farewells_of(estate: &impl Estate, settings: &Settings, part: Part, queues: Queues) -> Vec<Wish> {
+    let watching = match part {
+        Part::Escalation => Some(Kind::Alarm),
+        Part::Dashboards => Some(Kind::Dashboard),
+        Part::Notifications | Part::Lifecycle => None,
+    };
+    if let Some(kind) = watching.filter(|_| settings.escalation.watcher == Watcher::Worker)
+        && let Err(fault) = patiently(is_throttled, || estate.account(&Place::Monitoring)).await
+    {
+        return vec![escalation::unseen(settings, kind, &fault)];
+    }
+    match part {
+        Part::Notifications => notifications::farewells(settings, queues),
+        Part::Lifecycle => lifecycle::farewells(settings),
+        Part::Escalation => escalation::farewells(settings),
+        Part::Dashboards => dashboards::farewells(settings),
+    }
 }
 
 async fn accounts(estate: &impl Estate, settings: &Settings, part: Part) -> Result<Accounts, Fault> {

@@ -208,7 +208,7 @@ async fn all_is_made_once_read_back_and_taken_away_again() {
 
 async fn check_queue(pair: &Pair, prefix: &str) {
     let (main, dead) = (queue(pair, &pair.queue_url).await, queue(pair, &format!("{}-dlq", pair.queue_url)).await);
-    assert_eq!(dead["MessageRetentionPeriod"], "1209600");
+    assert_eq!((&*main["MessageRetentionPeriod"], &*dead["MessageRetentionPeriod"]), ("1209600", "1209600"));
     assert_eq!((&*main["SqsManagedSseEnabled"], &*dead["SqsManagedSseEnabled"]), ("true", "true"));
     let redrive: Value = serde_json::from_str(&main["RedrivePolicy"]).unwrap();
     assert_eq!(redrive["deadLetterTargetArn"].as_str(), Some(&*dead["QueueArn"]));

@@ -77,7 +77,7 @@ pub(super) struct QueueWish {
     pub(super) arn: String,
     /// A customer's key; `None` for any encryption at all.
     pub(super) key: Option<String>,
-    /// At least so long, in seconds; `None` for SQS's default.
+    /// At least so long, in seconds, also where it is there already; `None` for as it is, and SQS's longest where it is new.
     pub(super) retention: Option<u32>,
     pub(super) redrive: Option<Redrive>,
     pub(super) statement: Option<Value>,
@@ -126,8 +126,9 @@ pub(super) enum Obstacle {
     Fail(String),
 }
 
-/// SQS's own default retention, four days (aws-semantics 7.2).
-const DEFAULT_RETENTION: u32 = 4 * 24 * 60 * 60;
+/// SQS's longest, fourteen days (aws-semantics 7.2): so long may a worker be away. A dead letter keeps the time at which
+/// it was first sent: one that was given up on its last day is kept for a day more, and no queue could keep it longer.
+pub(super) const LONGEST_RETENTION: u32 = 14 * 24 * 60 * 60;
 /// The keys of AWS's own that no policy can open to other services (aws-semantics 1.8 and 7.3).
 const CLOSED_KEYS: [&str; 2] = ["alias/aws/sqs", "alias/aws/sns"];
 
@@ -228,7 +229,7 @@ fn queue(wish: &QueueWish, held: Option<&Document>) -> Judged {
         let new = Queue {
             arn: wish.arn.clone(),
             encryption: wish.key.clone().map_or(QueueEncryption::Managed, QueueEncryption::Key),
-            retention_seconds: wish.retention.unwrap_or(DEFAULT_RETENTION),
+            retention_seconds: wish.retention.unwrap_or(LONGEST_RETENTION),
             redrive: wish.redrive.clone(),
             policy: wish.statement.as_ref().map_or(Value::Null, |ours| policy::with_statement(&Value::Null, ours)),
             made_by: Some(wish.prefix.clone()),

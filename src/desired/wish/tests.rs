@@ -62,6 +62,18 @@ prop_compose! {
     }
 }
 
+/// Events outlive an outage of two weeks where the queue is ours, and a queue that was there keeps its own time.
+#[test]
+fn a_new_queue_keeps_what_arrives_for_fourteen_days() {
+    let kept = |held: &Held| match settled(&Want::Queue(queue_wish()), held).after {
+        Some(Document::Queue(queue)) => queue.retention_seconds,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(kept(&Held::Absent), 14 * 24 * 60 * 60);
+    let there = Queue { arn: "arn:q".to_owned(), retention_seconds: 1000, ..Queue::default() };
+    assert_eq!(kept(&Held::Present(Document::Queue(there))), 1000);
+}
+
 proptest! {
     #[test]
     fn a_queue_is_as_wished_after_one_step(held in queue(), key in prop::option::of("[a-z]{1,4}"), retention in prop::option::of(60_u32..1_209_600)) {

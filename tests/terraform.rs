@@ -51,6 +51,7 @@ fn config() -> Config {
         ("target_key_arn", "arn:aws:kms:eu-west-2:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab"),
         ("account", "111122223333"),
         ("queue_url", "https://sqs.us-east-1.amazonaws.com/111122223333/repl-events"),
+        ("forwarding_role_arn", "arn:aws:iam::111122223333:role/repl-alarm-forwarding"),
         ("rule_id", "everything"),
         ("delete_markers", "false"),
         ("namespace", "Repl"),
@@ -163,6 +164,19 @@ fn composites_and_daily_alarms_are_those_of_the_worker() {
             Signal::Series(_) => {}
         }
     }
+}
+
+/// Terraform fails on a template that asks for what it is not given.
+#[test]
+fn every_placeholder_of_the_config_is_given() {
+    let template = text("terraform/repl.toml.tftpl");
+    let asked = template.split("${").skip(1).map(|rest| rest.split_once(['}', '[']).unwrap().0);
+    let asked: BTreeSet<&str> = asked.collect();
+    let main = text("terraform/main.tf");
+    let (_, given) = main.split_once("repl.toml.tftpl\", {\n").unwrap();
+    let given = given.split_once("\n  })").unwrap().0;
+    let given: BTreeSet<&str> = given.lines().filter_map(|line| Some(line.split_once('=')?.0.trim())).collect();
+    assert_eq!(asked, given);
 }
 
 /// The role's policies are the files of deploy/iam, whose placeholders are all given.

@@ -326,18 +326,23 @@ fn notifications(wish: &NotificationWish, held: Option<&Document>) -> Judged {
         all.configurations.iter().map(|(id, there)| (id.clone(), there.clone())).partition(|(id, _)| is_ours(id));
     let own = |configurations| Document::Notification(Notifications { configurations });
     let before = (!ours.is_empty()).then(|| own(ours.clone()));
-    let covers = |there: &Notification, wanted: &Notification| {
+    let covers = |there: &Notification, wanted: &Notification, event: &str| {
         there.destination == wanted.destination
             && there.suffix.is_empty()
             && wanted.prefix.starts_with(&there.prefix)
-            && wanted.events.iter().all(|event| there.events.iter().any(|heard| hears(heard, event)))
+            && there.events.iter().any(|heard| hears(heard, event))
     };
-    let by_others = |wanted: &Notification| others.iter().find(|(_, there)| covers(there, wanted));
+    // Event by event: CloudFormation makes a configuration of each.
+    let by_others = |wanted: &Notification| {
+        let sends = |event: &String| others.iter().find(|(_, there)| covers(there, wanted, event)).map(|(id, _)| &**id);
+        wanted.events.iter().map(sends).collect::<Option<BTreeSet<&str>>>()
+    };
     let mut after = BTreeMap::new();
     let mut notes = Vec::new();
     for (id, wanted) in &wish.configurations {
-        if let Some((other, _)) = by_others(wanted) {
-            notes.push(format!("configuration {other} sends these events to the queue already: that stays"));
+        if let Some(senders) = by_others(wanted) {
+            let senders = senders.into_iter().collect::<Vec<_>>().join(", ");
+            notes.push(format!("these events go to the queue already, by configuration {senders}: that stays"));
             continue;
         }
         if let Some((other, reason)) = clash(wanted, &others) {

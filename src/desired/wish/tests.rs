@@ -189,6 +189,20 @@ fn another_way_of_the_same_events_is_told_or_stands_in_the_way() {
     let judged = judge(&wish(told()), &notified(&[("by-hand", same)]));
     assert_eq!((judged.before, judged.after, judged.obstacle), (None, None, None));
     assert!(judged.notes[0].contains("by-hand"), "{:?}", judged.notes);
+    // CloudFormation makes one for each event.
+    let each = [("c1", "s3:ObjectCreated:*"), ("c2", "s3:ObjectTagging:*"), ("c3", "s3:ObjectRemoved:*")];
+    let each = each.map(|(id, event)| (id, notification("arn:q", &[event], "")));
+    let judged = judge(&wish(told()), &notified(&each));
+    assert_eq!((judged.before, judged.after, judged.obstacle), (None, None, None));
+    assert!(judged.notes[0].contains("by configuration c1, c2:") && judged.notes.len() == 1, "{:?}", judged.notes);
+    for gap in [0, 1] {
+        let mut lacking = each.to_vec();
+        lacking.remove(gap);
+        assert_ne!(judge(&wish(told()), &notified(&lacking)).obstacle, None, "without {}", each[gap].0);
+    }
+    let mut narrow = each.clone();
+    narrow[1].1.suffix = ".jpg".to_owned();
+    assert_ne!(judge(&wish(told()), &notified(&narrow)).obstacle, None);
     let other = notification("arn:elsewhere", &["s3:ObjectCreated:Put"], "a/");
     let judged = judge(&wish(told()), &notified(&[("theirs", other)]));
     let Some(Obstacle::Fail(reason)) = judged.obstacle else { panic!("a clash") };

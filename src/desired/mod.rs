@@ -20,9 +20,9 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::model::fault::{Fault, FaultKind};
+use crate::model::fault::{Fault, FaultKind, Side};
 use crate::model::object::RuleId;
-use crate::ports::setup::{Document, Estate, Held, Kind, Place, Resource};
+use crate::ports::setup::{Document, Estate, Held, Kind, Place, Queue, Resource};
 pub use escalation::{EscalationSettings, Hears, SourceAlarms, Watcher};
 pub use lifecycle::LifecycleSettings;
 pub use notifications::QueueSettings;
@@ -463,8 +463,24 @@ async fn one(estate: &impl Estate, change: &Change) -> Result<Vec<String>, Fault
     let (resource, held) = (&change.resource, change.held.as_ref());
     match (&change.wanted, held) {
         (Some(wanted), held) => patiently(may_pass, || estate.write(resource, held, wanted)).await,
-        (None, Some(held)) => patiently(may_pass, || estate.remove(resource, held)).await.map(|()| Vec::new()),
+        (None, Some(held)) => {
+            if matches!(held, Document::Queue(_)) {
+                still_empty(estate, resource).await?;
+            }
+            patiently(may_pass, || estate.remove(resource, held)).await.map(|()| Vec::new())
+        }
         (None, None) => Ok(Vec::new()),
+    }
+}
+
+/// Looks at a queue once more right before it goes: messages may have come while somebody was asked.
+async fn still_empty(estate: &impl Estate, queue: &Resource) -> Result<(), Fault> {
+    match patiently(is_throttled, || estate.read(queue)).await? {
+        Held::Present(Document::Queue(Queue { messages: Some(0), .. })) | Held::Absent => Ok(()),
+        Held::Present(_) | Held::Unsupported(_) => {
+            let reason = "messages have come since it was looked at, or it does not tell any more: it stays";
+            Err(Fault::new(FaultKind::Refused, Side::Queue, "delete the queue", reason))
+        }
     }
 }
 

@@ -7,10 +7,9 @@ use std::sync::Mutex;
 use serde_json::json;
 
 use super::*;
-use crate::model::fault::Side;
 use crate::model::object::TargetId;
 use crate::ports::setup::{
-    Confirmation, Lifecycle, LifecycleRule, Notification, Notifications, Queue, QueueEncryption, Topic, Versioned,
+    Confirmation, Lifecycle, LifecycleRule, Notification, Notifications, QueueEncryption, Topic, Versioned,
 };
 use crate::watch::alarms::{self, Definitions, Thresholds, Tier};
 
@@ -524,6 +523,25 @@ async fn a_queue_with_messages_stays_with_its_dead_letters() {
         let change = named(&changes, "queue", name);
         assert_eq!((change.outcome.clone(), change.notes.len()), (Outcome::Equal, 1), "{change:?}");
     }
+}
+
+/// Between the look and the "yes" of whoever is asked, messages may come.
+#[tokio::test]
+async fn a_queue_that_fills_while_somebody_is_asked_stays() {
+    let (estate, settings) = (Memory::default(), settings("repl"));
+    applied(&estate, &settings, Goal::There).await;
+    let mut changes = survey_of(&estate, &settings, Goal::Gone(Queues::Go)).await;
+    for document in estate.things.lock().unwrap().values_mut() {
+        if let Document::Queue(queue) = document {
+            queue.messages = (!queue.arn.ends_with("-dlq")).then_some(1);
+        }
+    }
+    carry_out(&estate, &mut changes, |_| ()).await;
+    let Outcome::Failed(reason) = &named(&changes, "queue", "repl-events").outcome else { panic!("{changes:#?}") };
+    assert!(reason.contains("messages have come since"), "{reason}");
+    assert!(matches!(named(&changes, "queue", "repl-events-dlq").outcome, Outcome::Failed(_)));
+    let left = estate.world().into_keys().filter(|resource| resource.kind == Kind::Queue).count();
+    assert_eq!(left, 2);
 }
 
 /// Every metric of the catalogue is on the primary dashboard, and each widget names a region.

@@ -4,7 +4,6 @@ use crate::model::fault::{FaultKind, Side};
 use crate::model::job::{ChangeKind, Job, Origin};
 use crate::model::object::{Key, TargetId, VersionId};
 use crate::ports::QueueDepth;
-use crate::watch::catalogue::Scope;
 use crate::watch::prometheus;
 use crate::watch::pulse::Pulse;
 

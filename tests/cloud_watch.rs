@@ -277,7 +277,7 @@ fn topics(prefix: &str) -> String {
 }
 
 /// Without CloudWatch, end to end: the target's key is disabled, changes are parked, and after two periods the critical
-/// tier hears of it, management does not. The worker is killed and started anew: nobody is told twice. When the key
+/// tier hears of it, management does not. The worker is stopped and started anew: nobody is told twice. When the key
 /// works again, all hear that it is over.
 #[tokio::test]
 async fn without_cloudwatch_the_worker_tells_by_itself() {

@@ -121,16 +121,19 @@ pub(super) fn farewells(settings: &Settings) -> Vec<Wish> {
         }))
         .chain(retired(settings))
         .collect();
-    if is_forwarded(settings) {
-        let role = forwarding_resource(settings, Kind::Role);
-        resources.push(forwarding_resource(settings, Kind::EventRule));
-        resources.extend((settings.escalation.forwarding_role.is_none()).then_some(role));
-    }
     resources.extend(Tier::ALL.map(|tier| topic_resource(settings, Place::Monitoring, tier)));
     if settings.escalation.source_alarms == SourceAlarms::Apart {
         resources.push(topic_resource(settings, Place::SourceMonitoring, Tier::Standard));
     }
-    resources.into_iter().map(|resource| gone(settings, resource)).collect()
+    let mut wishes: Vec<Wish> = resources.into_iter().map(|resource| gone(settings, resource)).collect();
+    if is_forwarded(settings) {
+        let [rule, role] = [Kind::EventRule, Kind::Role].map(|kind| forwarding_resource(settings, kind));
+        wishes.push(gone(settings, rule.clone()));
+        // Without its role a rule that stays would forward nothing, and say so to nobody.
+        let ours = settings.escalation.forwarding_role.is_none();
+        wishes.extend(ours.then(|| gone(settings, role).needs([rule])));
+    }
+    wishes
 }
 
 /// Where the worker evaluates the alarms there may be no account to look into. Then there is nothing to take back, unless

@@ -544,6 +544,18 @@ async fn a_queue_that_fills_while_somebody_is_asked_stays() {
     assert_eq!(left, 2);
 }
 
+/// A rule whose role is gone forwards nothing, without a word.
+#[tokio::test]
+async fn the_role_stays_while_its_rule_does() {
+    let (estate, settings) = (Memory::default(), settings("repl"));
+    applied(&estate, &settings, Goal::There).await;
+    let estate = estate.failing("remove event-rule", 9, FaultKind::Denied);
+    let changes = applied(&estate, &settings, Goal::Gone(Queues::Stay)).await;
+    let role = named(&changes, "role", "repl-alarm-forwarding");
+    assert!(matches!(&role.outcome, Outcome::Failed(reason) if reason.contains("event-rule")), "{role:?}");
+    assert!(estate.world().keys().any(|resource| resource.kind == Kind::Role));
+}
+
 /// Every metric of the catalogue is on the primary dashboard, and each widget names a region.
 #[test]
 fn the_dashboards_leave_no_metric_out() {

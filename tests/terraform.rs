@@ -5,7 +5,7 @@
 
 mod support;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use repl::config::{Config, parse};
 use repl::watch::alarms::{Definitions, Settings, Signal, definitions};
@@ -177,6 +177,49 @@ fn every_placeholder_of_the_config_is_given() {
     let given = given.split_once("\n  })").unwrap().0;
     let given: BTreeSet<&str> = given.lines().filter_map(|line| Some(line.split_once('=')?.0.trim())).collect();
     assert_eq!(asked, given);
+}
+
+/// Whoever is woken reads the same, whoever set the alarm up.
+#[test]
+fn descriptions_are_those_of_the_worker() {
+    let parsed = hcl("alarms.tf");
+    let config = config();
+    let Definitions { alarms, composites } = defined(&config);
+    let said = alarms.into_iter().map(|alarm| (alarm.id.name(), alarm.description));
+    let said = said.chain(composites.into_iter().map(|composite| (composite.id.name(), composite.description)));
+    let listed = &blocks(&parsed, "locals")["descriptions"];
+    let listed = listed.as_object().unwrap().iter();
+    let listed: BTreeMap<&str, String> =
+        listed.map(|(name, text)| (&**name, text.as_str().unwrap().replace("%s", &config.source.bucket))).collect();
+    assert_eq!(listed, said.collect());
+    for (kind, name, id) in [
+        ("aws_cloudwatch_metric_alarm", "own", "each.key"),
+        ("aws_cloudwatch_metric_alarm", "object_count", "\"SourceObjectCount\""),
+        ("aws_cloudwatch_metric_alarm", "size_growth", "\"SourceSizeGrowth\""),
+        ("aws_cloudwatch_composite_alarm", "health", "each.key"),
+        ("aws_cloudwatch_composite_alarm", "escalation", "\"Escalation\""),
+    ] {
+        let described = resource(&parsed, kind, name)["alarm_description"].as_str().unwrap().to_owned();
+        assert_eq!(described, format!("${{format(local.descriptions[{id}], var.source_bucket)}}"), "{name}");
+    }
+}
+
+/// The queue hears what `apply` asks for, and only our rule may take the role that forwards.
+#[test]
+fn events_and_trust_are_those_of_apply() {
+    let notification = resource(&hcl("buckets.tf"), "aws_s3_bucket_notification", "events").to_string();
+    for event in [
+        "ObjectAcl:Put",
+        "ObjectCreated:*",
+        "ObjectRemoved:*",
+        "ObjectRestore:Completed",
+        "ObjectRetention:Put",
+        "ObjectTagging:*",
+    ] {
+        assert!(notification.contains(&format!("s3:{event}")), "{event} in {notification}");
+    }
+    let role = resource(&hcl("alarms.tf"), "aws_iam_role", "forwarding")["assume_role_policy"].to_string();
+    assert!(role.contains("ArnEquals") && role.contains("aws_cloudwatch_event_rule.forwarding.arn"), "{role}");
 }
 
 /// The role's policies are the files of deploy/iam, whose placeholders are all given.

@@ -290,11 +290,16 @@ pub async fn survey(
             Want::Unavailable(_) | Want::Impossible(_) => Ok(Held::Absent),
             _ => patiently(is_throttled, || estate.read(&wish.resource)).await,
         };
+        let goes = matches!(wish.want, Want::Gone { .. });
+        if goes && goal == Goal::There && held == Ok(Held::Absent) {
+            // What nobody wants any more is told of only where it is.
+            continue;
+        }
         let judged = match held {
             Ok(held) => judge(&wish, &held),
             Err(fault) => Judged::failed(fault.to_string()),
         };
-        let judged = if matches!(wish.want, Want::Gone { .. }) { staying(judged, &wish, &changes) } else { judged };
+        let judged = if goes { staying(judged, &wish, &changes) } else { judged };
         let region = settings.region(&wish.resource.place).to_owned();
         let change = Change::of(wish, judged, region);
         tell(&change);

@@ -519,3 +519,36 @@ async fn without_a_queue_the_rest_is_applied() {
     assert_eq!(changes(&report, "notification")[0]["outcome"], "skipped", "{report}");
     assert!(!changes(&report, "dashboard").is_empty());
 }
+
+/// What an earlier config had made, and the present one has no more: the alarm of a canary, and all that CloudWatch
+/// evaluated before the worker did.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_config_has_no_more_goes() {
+    let prefix = prefix();
+    let mut pair = plain(&prefix).await;
+    let tables = pair.setup.more.clone();
+    pair.setup.more.push_str("[canary]\nevery = \"60s\"\n");
+    pair.write_config();
+    let before = world(&pair, &prefix).await;
+    applied(&pair, &["escalation"]).await;
+    let canary = format!("{prefix}-CanaryFailed");
+    assert!(format!("{:?}", world(&pair, &prefix).await).contains(&canary));
+    pair.setup.more.clone_from(&tables);
+    pair.write_config();
+    let report = applied(&pair, &["escalation"]).await;
+    let changed: Vec<&Value> =
+        report["changes"].as_array().unwrap().iter().filter(|change| change["action"] != "none").collect();
+    let [gone] = changed[..] else { panic!("{changed:?}") };
+    assert_eq!(
+        (&gone["name"], &gone["action"], &gone["outcome"]),
+        (&json!(canary), &json!("delete"), &json!("applied"))
+    );
+    assert!(!format!("{:?}", world(&pair, &prefix).await).contains(&canary));
+    pair.setup.more = tables.replace("[monitoring]\n", "[monitoring]\ncloudwatch = false\n");
+    pair.write_config();
+    let report = applied(&pair, &["escalation"]).await;
+    let [skipped] = changes(&report, "alarm")[..] else { panic!("{report:#}") };
+    assert!(skipped["reason"].as_str().unwrap().contains("`repl apply escalation --destroy`"), "{skipped}");
+    applied(&pair, &["escalation", "--destroy", "--yes"]).await;
+    assert_eq!(world(&pair, &prefix).await, before);
+}

@@ -57,21 +57,32 @@ const SETUP_ACTIONS: [(&str, &[&str]); 45] = [
     ("update_assume_role_policy", &["iam:UpdateAssumeRolePolicy"]),
 ];
 
+/// The fields of the adapters that are clients.
+const CLIENTS: [&str; 3] = ["client", "events", "iam"];
+
 /// The operations that a text calls on a client.
 fn operations(text: &str) -> BTreeSet<String> {
     let dense: String = text.chars().filter(|c| !c.is_whitespace()).collect();
-    let clients = ["self.client.", "self.events.", "self.iam."];
-    let calls = clients.iter().flat_map(|client| dense.split(client).skip(1));
+    let calls = CLIENTS.iter().flat_map(|client| dense.split(&format!("self.{client}.")).skip(1).collect::<Vec<_>>());
     calls.filter_map(|rest| rest.split_once("()")).map(|(name, _)| name.to_owned()).collect()
+}
+
+/// The fields of a text that hold a client: `events: aws_sdk_eventbridge::Client,`.
+fn clients(text: &str) -> BTreeSet<String> {
+    let fields = text.lines().filter_map(|line| line.trim().strip_suffix("Client,")?.split_once(": "));
+    fields.map(|(name, _)| name.rsplit(' ').next().unwrap().to_owned()).collect()
 }
 
 #[test]
 fn every_operation_of_the_adapters_is_written_down_with_its_permissions() {
     let room = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/aws/setup");
-    let mut called = BTreeSet::new();
+    let (mut called, mut held) = (BTreeSet::new(), BTreeSet::new());
     for entry in std::fs::read_dir(room).unwrap() {
-        called.extend(operations(&std::fs::read_to_string(entry.unwrap().path()).unwrap()));
+        let text = std::fs::read_to_string(entry.unwrap().path()).unwrap();
+        called.extend(operations(&text));
+        held.extend(clients(&text));
     }
+    assert_eq!(held, CLIENTS.map(str::to_owned).into(), "calls through another client would not be seen");
     let told: BTreeSet<String> = SETUP_ACTIONS.iter().map(|(name, _)| (*name).to_owned()).collect();
     assert_eq!(called, told);
     for (name, permissions) in SETUP_ACTIONS {

@@ -208,7 +208,7 @@ async fn all_is_made_once_read_back_and_taken_away_again() {
 
 async fn check_queue(pair: &Pair, prefix: &str) {
     let (main, dead) = (queue(pair, &pair.queue_url).await, queue(pair, &format!("{}-dlq", pair.queue_url)).await);
-    assert_eq!(dead["MessageRetentionPeriod"], "1209600");
+    assert_eq!((&*main["MessageRetentionPeriod"], &*dead["MessageRetentionPeriod"]), ("1209600", "1209600"));
     assert_eq!((&*main["SqsManagedSseEnabled"], &*dead["SqsManagedSseEnabled"]), ("true", "true"));
     let redrive: Value = serde_json::from_str(&main["RedrivePolicy"]).unwrap();
     assert_eq!(redrive["deadLetterTargetArn"].as_str(), Some(&*dead["QueueArn"]));
@@ -518,4 +518,37 @@ async fn without_a_queue_the_rest_is_applied() {
     let report = applied(&pair, &[]).await;
     assert_eq!(changes(&report, "notification")[0]["outcome"], "skipped", "{report}");
     assert!(!changes(&report, "dashboard").is_empty());
+}
+
+/// What an earlier config had made, and the present one has no more: the alarm of a canary, and all that CloudWatch
+/// evaluated before the worker did.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_config_has_no_more_goes() {
+    let prefix = prefix();
+    let mut pair = plain(&prefix).await;
+    let tables = pair.setup.more.clone();
+    pair.setup.more.push_str("[canary]\nevery = \"60s\"\n");
+    pair.write_config();
+    let before = world(&pair, &prefix).await;
+    applied(&pair, &["escalation"]).await;
+    let canary = format!("{prefix}-CanaryFailed");
+    assert!(format!("{:?}", world(&pair, &prefix).await).contains(&canary));
+    pair.setup.more.clone_from(&tables);
+    pair.write_config();
+    let report = applied(&pair, &["escalation"]).await;
+    let changed: Vec<&Value> =
+        report["changes"].as_array().unwrap().iter().filter(|change| change["action"] != "none").collect();
+    let [gone] = changed[..] else { panic!("{changed:?}") };
+    assert_eq!(
+        (&gone["name"], &gone["action"], &gone["outcome"]),
+        (&json!(canary), &json!("delete"), &json!("applied"))
+    );
+    assert!(!format!("{:?}", world(&pair, &prefix).await).contains(&canary));
+    pair.setup.more = tables.replace("[monitoring]\n", "[monitoring]\ncloudwatch = false\n");
+    pair.write_config();
+    let report = applied(&pair, &["escalation"]).await;
+    let [skipped] = changes(&report, "alarm")[..] else { panic!("{report:#}") };
+    assert!(skipped["reason"].as_str().unwrap().contains("`repl apply escalation --destroy`"), "{skipped}");
+    applied(&pair, &["escalation", "--destroy", "--yes"]).await;
+    assert_eq!(world(&pair, &prefix).await, before);
 }

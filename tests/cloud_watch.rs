@@ -276,8 +276,34 @@ fn topics(prefix: &str) -> String {
     TIERS.map(|tier| format!("{tier} = {{ topic_arn = \"{}\" }}\n", topic(REGION, prefix, tier))).concat()
 }
 
+/// P8: what waits in the queue at a first start may be of any age, and is not known while it is not read.
+#[tokio::test]
+async fn a_first_start_does_not_know_the_queue() {
+    let pair = Setup::on(Server::Ministack, Server::Ministack).build().await;
+    let patience = Duration::from_secs(60);
+    pair.source.put("k", "v").await;
+    eventually("the message waits", patience, async || pair.queue_depth().await > 0).await;
+    run_repl(&pair, &["pause"], patience).await.expect_code(0);
+    let mut worker = spawn_repl(&pair, &["run"]);
+    let mut status = Value::Null;
+    eventually("the worker answers", patience, async || {
+        status = run_repl(&pair, &["status", "--json"], patience).await.json();
+        status["pid"].is_number()
+    })
+    .await;
+    let doubt = status["rpo"]["doubt"].as_str().unwrap_or_default();
+    assert!(doubt.contains("has not been seen through since the start at 20"), "{status:#}");
+    run_repl(&pair, &["resume"], patience).await.expect_code(0);
+    eventually("the queue is seen through", patience, async || {
+        status = run_repl(&pair, &["status", "--json"], patience).await.json();
+        status["rpo"]["doubt"].is_null()
+    })
+    .await;
+    worker.terminate(patience).await.expect_code(0);
+}
+
 /// Without CloudWatch, end to end: the target's key is disabled, changes are parked, and after two periods the critical
-/// tier hears of it, management does not. The worker is killed and started anew: nobody is told twice. When the key
+/// tier hears of it, management does not. The worker is stopped and started anew: nobody is told twice. When the key
 /// works again, all hear that it is over.
 #[tokio::test]
 async fn without_cloudwatch_the_worker_tells_by_itself() {

@@ -5,7 +5,7 @@
 
 mod support;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use repl::config::{Config, parse};
 use repl::watch::alarms::{Definitions, Settings, Signal, definitions};
@@ -51,6 +51,7 @@ fn config() -> Config {
         ("target_key_arn", "arn:aws:kms:eu-west-2:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab"),
         ("account", "111122223333"),
         ("queue_url", "https://sqs.us-east-1.amazonaws.com/111122223333/repl-events"),
+        ("forwarding_role_arn", "arn:aws:iam::111122223333:role/repl-alarm-forwarding"),
         ("rule_id", "everything"),
         ("delete_markers", "false"),
         ("namespace", "Repl"),
@@ -163,6 +164,62 @@ fn composites_and_daily_alarms_are_those_of_the_worker() {
             Signal::Series(_) => {}
         }
     }
+}
+
+/// Terraform fails on a template that asks for what it is not given.
+#[test]
+fn every_placeholder_of_the_config_is_given() {
+    let template = text("terraform/repl.toml.tftpl");
+    let asked = template.split("${").skip(1).map(|rest| rest.split_once(['}', '[']).unwrap().0);
+    let asked: BTreeSet<&str> = asked.collect();
+    let main = text("terraform/main.tf");
+    let (_, given) = main.split_once("repl.toml.tftpl\", {\n").unwrap();
+    let given = given.split_once("\n  })").unwrap().0;
+    let given: BTreeSet<&str> = given.lines().filter_map(|line| Some(line.split_once('=')?.0.trim())).collect();
+    assert_eq!(asked, given);
+}
+
+/// Whoever is woken reads the same, whoever set the alarm up.
+#[test]
+fn descriptions_are_those_of_the_worker() {
+    let parsed = hcl("alarms.tf");
+    let config = config();
+    let Definitions { alarms, composites } = defined(&config);
+    let said = alarms.into_iter().map(|alarm| (alarm.id.name(), alarm.description));
+    let said = said.chain(composites.into_iter().map(|composite| (composite.id.name(), composite.description)));
+    let listed = &blocks(&parsed, "locals")["descriptions"];
+    let listed = listed.as_object().unwrap().iter();
+    let listed: BTreeMap<&str, String> =
+        listed.map(|(name, text)| (&**name, text.as_str().unwrap().replace("%s", &config.source.bucket))).collect();
+    assert_eq!(listed, said.collect());
+    for (kind, name, id) in [
+        ("aws_cloudwatch_metric_alarm", "own", "each.key"),
+        ("aws_cloudwatch_metric_alarm", "object_count", "\"SourceObjectCount\""),
+        ("aws_cloudwatch_metric_alarm", "size_growth", "\"SourceSizeGrowth\""),
+        ("aws_cloudwatch_composite_alarm", "health", "each.key"),
+        ("aws_cloudwatch_composite_alarm", "escalation", "\"Escalation\""),
+    ] {
+        let described = resource(&parsed, kind, name)["alarm_description"].as_str().unwrap().to_owned();
+        assert_eq!(described, format!("${{format(local.descriptions[{id}], var.source_bucket)}}"), "{name}");
+    }
+}
+
+/// The queue hears what `apply` asks for, and only our rule may take the role that forwards.
+#[test]
+fn events_and_trust_are_those_of_apply() {
+    let notification = resource(&hcl("buckets.tf"), "aws_s3_bucket_notification", "events").to_string();
+    for event in [
+        "ObjectAcl:Put",
+        "ObjectCreated:*",
+        "ObjectRemoved:*",
+        "ObjectRestore:Completed",
+        "ObjectRetention:Put",
+        "ObjectTagging:*",
+    ] {
+        assert!(notification.contains(&format!("s3:{event}")), "{event} in {notification}");
+    }
+    let role = resource(&hcl("alarms.tf"), "aws_iam_role", "forwarding")["assume_role_policy"].to_string();
+    assert!(role.contains("ArnEquals") && role.contains("aws_cloudwatch_event_rule.forwarding.arn"), "{role}");
 }
 
 /// The role's policies are the files of deploy/iam, whose placeholders are all given.

@@ -21,6 +21,27 @@ locals {
     InfrastructureHealth = { tier = "standard", join = " OR ", children = ["TargetErrors4xx", "SourceErrors4xx", "SourceErrors5xx", "KmsTargetFailures", "KmsSourceThrottles"] }
   }
 
+  # For whoever is woken: what is the matter, and what to do.
+  descriptions = {
+    ReplicationFailure         = "Changes of %s failed and are parked: see why with `repl failures`, mend the cause, and they are released by themselves or with `repl failures retry`."
+    ReplicationLatencyWarning  = "Changes of %s take long to reach the target: look at `repl status` for what waits and at the limits in [transfer]."
+    ReplicationLatencyCritical = "Changes of %s take very long to reach the target, or the queue has not been seen through as long: see `repl status` for what waits and which fault the queue or the target shows, and mend that."
+    LatencyExceedsSla          = "Changes of %s reach the target later than was promised: tell those who rely on it, and look at `repl status` for what waits."
+    PendingOperations          = "Many changes of %s wait for the target: nothing to do if the number falls; else see `repl status` for faults, and raise the limits in [transfer] or the size of the machine."
+    BytesPending               = "Many bytes of %s wait for the target: nothing to do if they become fewer; else see `repl status` for faults, and raise the limits in [transfer] or the size of the machine."
+    TargetErrors4xx            = "The target of %s refuses requests: run `repl check`, which names the missing permission or setting."
+    SourceErrors4xx            = "The source bucket %s refuses requests: run `repl check`, which names the missing permission or setting."
+    SourceErrors5xx            = "S3 fails to answer for %s: the worker tries again by itself; if it lasts, look at AWS's health dashboard for the source's region."
+    KmsTargetFailures          = "The KMS key of the target of %s cannot be used: see that it is enabled and that its policy permits the worker's role, then `repl check`."
+    KmsSourceThrottles         = "KMS throttles reads of %s: switch on S3 Bucket Keys there, or ask for a higher quota of KMS requests."
+    SourceObjectCount          = "The source bucket %s holds no object any more: find out who emptied it before lifecycle rules empty the target too."
+    SourceSizeGrowth           = "The source bucket %s grew fast in a day: see who writes there, and whether limits and costs of the replication still fit."
+    WorkerSilent               = "The worker that replicates %s gives no sign of life: nothing is replicated; see whether its machine runs, then its log (`journalctl -u repl`), and start it again: nothing is lost."
+    SystemHealth               = "The replication of %s fails, stands still or is very late: the target falls behind until somebody mends it; begin with the alarm that is named in the reason, then `repl status`."
+    InfrastructureHealth       = "S3 or KMS refuse or fail what the replication of %s asks of them: run `repl check`."
+    Escalation                 = "The replication of %s is broken and what it stands on is in trouble too: the second copy is not being kept; see to it that those on call have what they need, and decide whether users must be told."
+  }
+
   # Bytes that lifecycle moves from one of these to another are no growth.
   storage_types = [
     "StandardStorage",
@@ -84,7 +105,7 @@ resource "aws_sns_topic_subscription" "source" {
 resource "aws_cloudwatch_metric_alarm" "own" {
   for_each            = local.alarms
   alarm_name          = "${var.prefix}-${each.key}"
-  alarm_description   = "${each.key} of the replication of ${var.source_bucket}: see `repl status`."
+  alarm_description   = format(local.descriptions[each.key], var.source_bucket)
   namespace           = var.namespace
   metric_name         = each.value.metric
   dimensions          = merge({ SourceBucket = var.source_bucket }, each.value.side == null ? {} : { Side = each.value.side })
@@ -102,7 +123,7 @@ resource "aws_cloudwatch_metric_alarm" "own" {
 resource "aws_cloudwatch_composite_alarm" "health" {
   for_each          = local.composites
   alarm_name        = "${var.prefix}-${each.key}"
-  alarm_description = "${each.key} of the replication of ${var.source_bucket}."
+  alarm_description = format(local.descriptions[each.key], var.source_bucket)
   alarm_rule        = join(each.value.join, [for child in each.value.children : "ALARM(\"${aws_cloudwatch_metric_alarm.own[child].alarm_name}\")"])
   alarm_actions     = [aws_sns_topic.tier[each.value.tier].arn]
   ok_actions        = [aws_sns_topic.tier[each.value.tier].arn]
@@ -110,7 +131,7 @@ resource "aws_cloudwatch_composite_alarm" "health" {
 
 resource "aws_cloudwatch_composite_alarm" "escalation" {
   alarm_name        = "${var.prefix}-Escalation"
-  alarm_description = "The replication of ${var.source_bucket} is broken and what it stands on is in trouble too."
+  alarm_description = format(local.descriptions["Escalation"], var.source_bucket)
   alarm_rule = join(" AND ", [
     for child in ["SystemHealth", "InfrastructureHealth"] : "ALARM(\"${aws_cloudwatch_composite_alarm.health[child].alarm_name}\")"
   ])
@@ -122,7 +143,7 @@ resource "aws_cloudwatch_composite_alarm" "escalation" {
 resource "aws_cloudwatch_metric_alarm" "object_count" {
   provider            = aws.source
   alarm_name          = "${var.prefix}-SourceObjectCount"
-  alarm_description   = "The source bucket ${var.source_bucket} holds no object any more."
+  alarm_description   = format(local.descriptions["SourceObjectCount"], var.source_bucket)
   namespace           = "AWS/S3"
   metric_name         = "NumberOfObjects"
   dimensions          = { BucketName = var.source_bucket, StorageType = "AllStorageTypes" }
@@ -140,7 +161,7 @@ resource "aws_cloudwatch_metric_alarm" "object_count" {
 resource "aws_cloudwatch_metric_alarm" "size_growth" {
   provider            = aws.source
   alarm_name          = "${var.prefix}-SourceSizeGrowth"
-  alarm_description   = "The source bucket ${var.source_bucket} grew fast in a day."
+  alarm_description   = format(local.descriptions["SourceSizeGrowth"], var.source_bucket)
   evaluation_periods  = 1
   datapoints_to_alarm = 1
   comparison_operator = "GreaterThanThreshold"
@@ -180,7 +201,10 @@ resource "aws_iam_role" "forwarding" {
       Effect    = "Allow"
       Principal = { Service = "events.amazonaws.com" }
       Action    = "sts:AssumeRole"
-      Condition = { StringEquals = { "aws:SourceAccount" = local.account } }
+      Condition = {
+        StringEquals = { "aws:SourceAccount" = local.account }
+        ArnEquals    = { "aws:SourceArn" = aws_cloudwatch_event_rule.forwarding.arn }
+      }
     }]
   })
 }
@@ -195,7 +219,8 @@ resource "aws_iam_role_policy" "forwarding" {
 }
 
 resource "aws_cloudwatch_event_rule" "forwarding" {
-  name = "${var.prefix}-alarm-forwarding"
+  name        = "${var.prefix}-alarm-forwarding"
+  description = "Alarms of ${var.prefix} to ${var.source_region}"
   event_pattern = jsonencode({
     source        = ["aws.cloudwatch"]
     "detail-type" = ["CloudWatch Alarm State Change"]

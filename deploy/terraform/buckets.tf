@@ -50,6 +50,7 @@ resource "aws_s3_bucket_notification" "events" {
       "s3:ObjectCreated:*",
       "s3:ObjectRemoved:*",
       "s3:ObjectRestore:Completed",
+      "s3:ObjectRetention:Put",
       "s3:ObjectTagging:*",
     ]
   }

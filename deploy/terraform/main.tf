@@ -44,19 +44,20 @@ locals {
   }
 
   config = templatefile("${path.module}/repl.toml.tftpl", {
-    source_bucket  = var.source_bucket
-    source_region  = var.source_region
-    target_bucket  = var.target_bucket
-    target_region  = var.target_region
-    target_key_arn = var.target_key_arn
-    account        = local.account
-    queue_url      = aws_sqs_queue.events.url
-    rule_id        = var.rule_id
-    delete_markers = var.delete_markers
-    namespace      = var.namespace
-    prefix         = var.prefix
-    topics         = { for tier, topic in aws_sns_topic.tier : tier => topic.arn }
-    period         = var.period
-    thresholds     = var.thresholds
+    source_bucket       = var.source_bucket
+    source_region       = var.source_region
+    target_bucket       = var.target_bucket
+    target_region       = var.target_region
+    target_key_arn      = var.target_key_arn
+    account             = local.account
+    queue_url           = aws_sqs_queue.events.url
+    rule_id             = var.rule_id
+    delete_markers      = var.delete_markers
+    namespace           = var.namespace
+    prefix              = var.prefix
+    forwarding_role_arn = aws_iam_role.forwarding.arn
+    topics              = { for tier, topic in aws_sns_topic.tier : tier => topic.arn }
+    period              = var.period
+    thresholds          = var.thresholds
   })
 }

@@ -386,7 +386,7 @@ fn watch_lines(report: &Value) -> String {
         (None, None) => "rpo           unknown\n".to_owned(),
         (None, Some(doubt)) => format!("rpo           unknown: {doubt}\n"),
         (Some(seconds), None) => format!("rpo           {seconds:.3} s\n"),
-        (Some(seconds), Some(doubt)) => format!("rpo           up to {seconds:.3} s: {doubt}\n"),
+        (Some(seconds), Some(doubt)) => format!("rpo           {seconds:.3} s, not exactly: {doubt}\n"),
     };
     if let Some(fault) = report.pointer("/metrics/fault").and_then(Value::as_str) {
         let last = report.pointer("/metrics/last_sent").and_then(Value::as_str).unwrap_or("never");
@@ -506,7 +506,7 @@ mod tests {
         });
         assert_eq!(
             watch_lines(&report),
-            "rpo           up to 65.000 s: the queue was last seen through at T\n\
+            "rpo           65.000 s, not exactly: the queue was last seen through at T\n\
              metrics fault it was refused (3 intervals missed, last taken: T)\n\
              alarms        1 OK, 1 ALARM, 1 INSUFFICIENT_DATA\n\
              alarm         r-B since T: too many.\n\

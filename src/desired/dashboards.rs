@@ -55,16 +55,15 @@ pub(super) fn wishes(settings: &Settings, accounts: &Accounts) -> Vec<Wish> {
 }
 
 pub(super) fn farewells(settings: &Settings) -> Vec<Wish> {
-    if settings.escalation.watcher == Watcher::Worker {
-        return Vec::new();
-    }
     let gone = |resource| {
         let made_by = Some(settings.prefix.clone());
         Wish::new(resource, Want::Gone { made_by, sid: String::new() })
     };
     let dashboards = View::ALL.map(|view| gone(resource(settings, view)));
     let shared = "S3 does not tell who made it: whoever else reads these metrics loses them, and apply makes it again";
-    let metrics = settings.buckets().map(|bucket| gone(request_metrics(bucket)).noting(shared));
+    // Without CloudWatch there is less reason still to take them for ours.
+    let buckets = settings.buckets().filter(|_| settings.escalation.watcher == Watcher::CloudWatch);
+    let metrics = buckets.map(|bucket| gone(request_metrics(bucket)).noting(shared));
     dashboards.into_iter().chain(metrics).collect()
 }
 

@@ -6,10 +6,11 @@ use serde_json::json;
 
 use super::wish::{TopicWish, Want, Wish};
 use super::{Accounts, Settings};
+use crate::model::fault::Fault;
 use crate::ports::setup::{
     self, Actions, Document, EventRule, EventTarget, Kind, Measure, Place, Query, Resource, Role,
 };
-use crate::watch::alarms::{self, Alarm, Composite, Definitions, Series, Signal, Tier};
+use crate::watch::alarms::{self, Alarm, AlarmId, Composite, Definitions, Series, Signal, Tier};
 
 /// IAM's and EventBridge's limit for a name.
 const LONGEST_NAME: usize = 64;
@@ -83,20 +84,33 @@ pub(super) fn wishes(settings: &Settings, accounts: &Accounts) -> Vec<Wish> {
     let mut wishes = topics(settings, accounts);
     if settings.escalation.watcher == Watcher::Worker {
         let first = Resource::new(Kind::Alarm, Place::Monitoring, format!("{}-*", settings.prefix));
-        let reason = "monitoring.cloudwatch is false: the worker evaluates the alarms itself".to_owned();
-        wishes.push(Wish::new(first, Want::Unavailable(reason)));
+        let reason = "monitoring.cloudwatch is false: the worker evaluates the alarms itself; alarms that were made \
+                      before stay until `repl apply escalation --destroy`, after which apply makes again what is wanted";
+        wishes.push(Wish::new(first, Want::Unavailable(reason.to_owned())));
         return wishes;
     }
     wishes.extend(settings.escalation.definitions.alarms.iter().map(|alarm| self::alarm(settings, accounts, alarm)));
     let composites = &settings.escalation.definitions.composites;
     wishes.extend(composites.iter().map(|composite| self::composite(settings, accounts, composite)));
+    wishes.extend(retired(settings).map(|alarm| gone(settings, alarm)));
     wishes.extend(forwarding(settings, accounts));
     wishes
 }
 
-/// All that there may be, composites before their children.
+/// Alarms that other settings would have, and these have not: what they made is no more wanted.
+fn retired(settings: &Settings) -> impl Iterator<Item = Resource> {
+    let Definitions { alarms, composites } = &settings.escalation.definitions;
+    let is_wanted = |id| alarms.iter().any(|alarm| alarm.id == id) || composites.iter().any(|one| one.id == id);
+    let names = AlarmId::ALL.into_iter().filter(move |id| !is_wanted(*id)).map(|id| id.full_name(&settings.prefix));
+    names.map(|name| Resource::new(Kind::Alarm, Place::Monitoring, name))
+}
+
+fn gone(settings: &Settings, resource: Resource) -> Wish {
+    Wish::new(resource, Want::Gone { made_by: Some(settings.prefix.clone()), sid: sid(settings) })
+}
+
+/// All that there may be, composites before their children: also what CloudWatch evaluated before the worker did.
 pub(super) fn farewells(settings: &Settings) -> Vec<Wish> {
-    let prefix = &settings.prefix;
     let definitions = &settings.escalation.definitions;
     let composites = definitions.composites.iter().rev();
     let mut resources: Vec<Resource> = composites
@@ -105,24 +119,32 @@ pub(super) fn farewells(settings: &Settings) -> Vec<Wish> {
             let place = alarm_place(settings, alarm).unwrap_or(Place::Monitoring);
             Resource::new(Kind::Alarm, place, &*alarm.name)
         }))
+        .chain(retired(settings))
         .collect();
-    if settings.escalation.watcher == Watcher::CloudWatch && is_forwarded(settings) {
-        let role = forwarding_resource(settings, Kind::Role);
-        resources.push(forwarding_resource(settings, Kind::EventRule));
-        resources.extend((settings.escalation.forwarding_role.is_none()).then_some(role));
-    }
-    if settings.escalation.watcher == Watcher::Worker {
-        resources.clear();
-    }
     resources.extend(Tier::ALL.map(|tier| topic_resource(settings, Place::Monitoring, tier)));
     if settings.escalation.source_alarms == SourceAlarms::Apart {
         resources.push(topic_resource(settings, Place::SourceMonitoring, Tier::Standard));
     }
-    let gone = |place: &Place| Want::Gone { made_by: Some(prefix.clone()), sid: sid(settings, place) };
-    resources.into_iter().map(|resource| Wish::new(resource.clone(), gone(&resource.place))).collect()
+    let mut wishes: Vec<Wish> = resources.into_iter().map(|resource| gone(settings, resource)).collect();
+    if is_forwarded(settings) {
+        let [rule, role] = [Kind::EventRule, Kind::Role].map(|kind| forwarding_resource(settings, kind));
+        wishes.push(gone(settings, rule.clone()));
+        // Without its role a rule that stays would forward nothing, and say so to nobody.
+        let ours = settings.escalation.forwarding_role.is_none();
+        wishes.extend(ours.then(|| gone(settings, role).needs([rule])));
+    }
+    wishes
 }
 
-fn sid(settings: &Settings, _place: &Place) -> String {
+/// Where the worker evaluates the alarms there may be no account to look into. Then there is nothing to take back, unless
+/// the config has topics made there.
+pub(super) fn unseen(settings: &Settings, kind: Kind, fault: &Fault) -> Wish {
+    let all = Resource::new(kind, Place::Monitoring, format!("{}-*", settings.prefix));
+    let reason = format!("whether anything is left in the monitoring region could not be seen: {fault}");
+    Wish::new(all, if settings.escalation.has_topics() { Want::Impossible(reason) } else { Want::Unavailable(reason) })
+}
+
+fn sid(settings: &Settings) -> String {
     format!("{}-cloudwatch", settings.prefix)
 }
 
@@ -158,7 +180,7 @@ fn topic(settings: &Settings, accounts: &Accounts, resource: Resource, emails: V
     // A key is of one region; the topic in the other one goes without.
     let key = settings.escalation.kms_key.clone().filter(|key| key.split(':').nth(3).is_none_or(|of| of == region));
     let statement = json!({
-        "Sid": sid(settings, &resource.place),
+        "Sid": sid(settings),
         "Effect": "Allow",
         "Principal": {"Service": "cloudwatch.amazonaws.com"},
         "Action": "sns:Publish",

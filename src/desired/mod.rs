@@ -20,9 +20,9 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::model::fault::{Fault, FaultKind};
+use crate::model::fault::{Fault, FaultKind, Side};
 use crate::model::object::RuleId;
-use crate::ports::setup::{Document, Estate, Held, Kind, Place, Resource};
+use crate::ports::setup::{Document, Estate, Held, Kind, Place, Queue, Resource};
 pub use escalation::{EscalationSettings, Hears, SourceAlarms, Watcher};
 pub use lifecycle::LifecycleSettings;
 pub use notifications::QueueSettings;
@@ -290,11 +290,16 @@ pub async fn survey(
             Want::Unavailable(_) | Want::Impossible(_) => Ok(Held::Absent),
             _ => patiently(is_throttled, || estate.read(&wish.resource)).await,
         };
+        let goes = matches!(wish.want, Want::Gone { .. });
+        if goes && goal == Goal::There && held == Ok(Held::Absent) {
+            // What nobody wants any more is told of only where it is.
+            continue;
+        }
         let judged = match held {
             Ok(held) => judge(&wish, &held),
             Err(fault) => Judged::failed(fault.to_string()),
         };
-        let judged = if matches!(wish.want, Want::Gone { .. }) { staying(judged, &wish, &changes) } else { judged };
+        let judged = if goes { staying(judged, &wish, &changes) } else { judged };
         let region = settings.region(&wish.resource.place).to_owned();
         let change = Change::of(wish, judged, region);
         tell(&change);
@@ -325,12 +330,7 @@ async fn wishes(estate: &impl Estate, settings: &Settings, parts: &BTreeSet<Part
     for part in parts {
         wishes.extend(match goal {
             Goal::There => wishes_of(estate, settings, *part).await,
-            Goal::Gone(queues) => match part {
-                Part::Notifications => notifications::farewells(settings, queues),
-                Part::Lifecycle => lifecycle::farewells(settings),
-                Part::Escalation => escalation::farewells(settings),
-                Part::Dashboards => dashboards::farewells(settings),
-            },
+            Goal::Gone(queues) => farewells_of(estate, settings, *part, queues).await,
         });
     }
     if matches!(goal, Goal::Gone(_)) {
@@ -379,6 +379,26 @@ async fn wishes_of(estate: &impl Estate, settings: &Settings, part: Part) -> Vec
         }
     }
     wishes
+}
+
+/// What is to be gone of a part.
+async fn farewells_of(estate: &impl Estate, settings: &Settings, part: Part, queues: Queues) -> Vec<Wish> {
+    let watching = match part {
+        Part::Escalation => Some(Kind::Alarm),
+        Part::Dashboards => Some(Kind::Dashboard),
+        Part::Notifications | Part::Lifecycle => None,
+    };
+    if let Some(kind) = watching.filter(|_| settings.escalation.watcher == Watcher::Worker)
+        && let Err(fault) = patiently(is_throttled, || estate.account(&Place::Monitoring)).await
+    {
+        return vec![escalation::unseen(settings, kind, &fault)];
+    }
+    match part {
+        Part::Notifications => notifications::farewells(settings, queues),
+        Part::Lifecycle => lifecycle::farewells(settings),
+        Part::Escalation => escalation::farewells(settings),
+        Part::Dashboards => dashboards::farewells(settings),
+    }
 }
 
 async fn accounts(estate: &impl Estate, settings: &Settings, part: Part) -> Result<Accounts, Fault> {
@@ -448,8 +468,24 @@ async fn one(estate: &impl Estate, change: &Change) -> Result<Vec<String>, Fault
     let (resource, held) = (&change.resource, change.held.as_ref());
     match (&change.wanted, held) {
         (Some(wanted), held) => patiently(may_pass, || estate.write(resource, held, wanted)).await,
-        (None, Some(held)) => patiently(may_pass, || estate.remove(resource, held)).await.map(|()| Vec::new()),
+        (None, Some(held)) => {
+            if matches!(held, Document::Queue(_)) {
+                still_empty(estate, resource).await?;
+            }
+            patiently(may_pass, || estate.remove(resource, held)).await.map(|()| Vec::new())
+        }
         (None, None) => Ok(Vec::new()),
+    }
+}
+
+/// Looks at a queue once more right before it goes: messages may have come while somebody was asked.
+async fn still_empty(estate: &impl Estate, queue: &Resource) -> Result<(), Fault> {
+    match patiently(is_throttled, || estate.read(queue)).await? {
+        Held::Present(Document::Queue(Queue { messages: Some(0), .. })) | Held::Absent => Ok(()),
+        Held::Present(_) | Held::Unsupported(_) => {
+            let reason = "messages have come since it was looked at, or it does not tell any more: it stays";
+            Err(Fault::new(FaultKind::Refused, Side::Queue, "delete the queue", reason))
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::json;
 
-use super::wish::{NotificationWish, QueueWish, Want, Wish};
+use super::wish::{LONGEST_RETENTION, NotificationWish, QueueWish, Want, Wish};
 use super::{Accounts, Settings};
 use crate::ports::setup::{Document, Held, Kind, NOVEL_EVENTS, Notification, Place, Redrive, Resource};
 
@@ -16,8 +16,6 @@ const EVENTS: [&str; 5] = [
     "s3:ObjectRestore:Completed",
     "s3:ObjectTagging:*",
 ];
-/// SQS's longest (aws-semantics 7.2). A dead letter keeps the time it was first sent at, so its queue must keep longer.
-const DEAD_LETTER_RETENTION: u32 = 14 * 24 * 60 * 60;
 /// S3 allows a bucket 100 configurations (aws-semantics 1.8): beyond a few the filters are not worth their number.
 const MOST_FILTERS: usize = 10;
 
@@ -83,7 +81,7 @@ pub(super) fn wishes(settings: &Settings, accounts: &Accounts, held: &Held) -> V
         prefix: settings.prefix.clone(),
     };
     if !elsewhere {
-        let dead = QueueWish { retention: Some(DEAD_LETTER_RETENTION), ..asked(dead_arn.clone()) };
+        let dead = QueueWish { retention: Some(LONGEST_RETENTION), ..asked(dead_arn.clone()) };
         wishes.push(Wish::new(queue.dead_letters(), Want::Queue(dead)));
     }
     let statement = json!({

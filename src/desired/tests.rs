@@ -7,12 +7,11 @@ use std::sync::Mutex;
 use serde_json::json;
 
 use super::*;
-use crate::model::fault::Side;
 use crate::model::object::TargetId;
 use crate::ports::setup::{
-    Confirmation, Lifecycle, LifecycleRule, Notification, Notifications, Queue, QueueEncryption, Topic, Versioned,
+    Confirmation, Lifecycle, LifecycleRule, Notification, Notifications, QueueEncryption, Topic, Versioned,
 };
-use crate::watch::alarms::{self, Thresholds, Tier};
+use crate::watch::alarms::{self, Definitions, Thresholds, Tier};
 
 /// Accounts in memory: a stateful model, with calls that fail as told.
 #[derive(Default)]
@@ -174,6 +173,17 @@ fn dr() -> Place {
     Place::Target(TargetId::new("dr"))
 }
 
+fn definitions(prefix: &str, source: &str, canary: Option<Duration>) -> Definitions {
+    alarms::definitions(&alarms::Settings {
+        prefix: prefix.to_owned(),
+        namespace: "Repl".to_owned(),
+        source_bucket: source.to_owned(),
+        period: Duration::from_secs(60),
+        thresholds: thresholds(),
+        canary,
+    })
+}
+
 /// A pair from us-east-1 to eu-west-2 under a prefix, with a bucket and a queue of its own and one target for all.
 pub(super) fn settings(prefix: &str) -> Settings {
     let bucket = |place, name: &str, region: &str| Bucket {
@@ -183,14 +193,7 @@ pub(super) fn settings(prefix: &str) -> Settings {
         measured: true,
     };
     let source = format!("{prefix}-src");
-    let definitions = alarms::definitions(&alarms::Settings {
-        prefix: prefix.to_owned(),
-        namespace: "Repl".to_owned(),
-        source_bucket: source.clone(),
-        period: Duration::from_secs(60),
-        thresholds: thresholds(),
-        canary: None,
-    });
+    let definitions = definitions(prefix, &source, None);
     let rule = LifecycleRule { enabled: true, expire_days: Some(9), ..LifecycleRule::default() };
     Settings {
         prefix: prefix.to_owned(),
@@ -442,6 +445,63 @@ async fn without_cloudwatch_only_the_workers_topics_are_made() {
     assert_eq!(made, [Resource::new(Kind::Topic, Place::Monitoring, "repl-standard")]);
 }
 
+/// Without data it would stay as it is: in ALARM for good.
+#[tokio::test]
+async fn the_alarm_of_a_canary_goes_with_the_canary() {
+    let (without, mut with) = (settings("repl"), settings("repl"));
+    with.escalation.definitions = definitions("repl", "repl-src", Some(Duration::from_secs(60)));
+    let alarm = Resource::new(Kind::Alarm, Place::Monitoring, "repl-CanaryFailed");
+    let estate = Memory::default();
+    applied(&estate, &with, Goal::There).await;
+    assert!(estate.world().contains_key(&alarm));
+    let changes = applied(&estate, &without, Goal::There).await;
+    let gone: Vec<&str> =
+        changes.iter().filter(|change| change.outcome == Outcome::Applied).map(Change::name).collect();
+    assert!(gone.contains(&"repl-CanaryFailed") && !estate.world().contains_key(&alarm), "{gone:?}");
+    let again = survey_of(&estate, &without, Goal::There).await;
+    assert_eq!(outcomes(&again), BTreeSet::from(["equal"]));
+    assert!(!again.iter().any(|change| change.name() == "repl-CanaryFailed"), "there is nothing to tell of it");
+    applied(&estate, &with, Goal::There).await;
+    applied(&estate, &without, Goal::Gone(Queues::Go)).await;
+    assert_eq!(estate.world(), BTreeMap::new());
+}
+
+/// `WorkerSilent` would page for ever, with nobody to send a heartbeat.
+#[tokio::test]
+async fn what_watched_before_the_worker_did_goes_with_the_rest() {
+    let (before, mut after) = (settings("repl"), settings("repl"));
+    after.escalation.watcher = Watcher::Worker;
+    let estate = Memory::default();
+    applied(&estate, &before, Goal::There).await;
+    let changes = applied(&estate, &after, Goal::There).await;
+    let Outcome::Skipped(reason) = &named(&changes, "alarm", "repl-*").outcome else { panic!("{changes:#?}") };
+    assert!(reason.contains("repl apply escalation --destroy"), "{reason}");
+    applied(&estate, &after, Goal::Gone(Queues::Go)).await;
+    let shared = |resource: &Resource| resource.kind == Kind::RequestMetrics;
+    assert!(estate.world().keys().all(shared), "{:#?}", estate.world());
+}
+
+/// Where there is no CloudWatch there may be no account: that fails nothing, unless something was made there.
+#[tokio::test]
+async fn where_no_account_is_there_is_nothing_to_take_back() {
+    let mut settings = settings("repl");
+    settings.escalation.watcher = Watcher::Worker;
+    for (hears, outcome) in [(Hears::Nobody, "skipped"), (Hears::Emails(vec!["ops@example.com".to_owned()]), "failed")]
+    {
+        settings.escalation.tiers.insert(Tier::Standard, hears);
+        let estate = Memory::default()
+            .failing("account Monitoring", 9, FaultKind::Denied)
+            .failing("read alarm", 99, FaultKind::Denied)
+            .failing("read topic", 99, FaultKind::Denied);
+        let changes = survey_of(&estate, &settings, Goal::Gone(Queues::Stay)).await;
+        for kind in ["alarm", "dashboard"] {
+            assert_eq!(named(&changes, kind, "repl-*").outcome.name(), outcome, "{changes:#?}");
+        }
+        let others = changes.iter().filter(|change| change.name() != "repl-*").map(|change| change.outcome.name());
+        assert_eq!(others.collect::<BTreeSet<_>>(), BTreeSet::from(["equal"]), "{changes:#?}");
+    }
+}
+
 #[tokio::test]
 async fn a_prefix_too_long_for_a_role_is_told_before_anything_is_tried() {
     let settings = settings(&"p".repeat(50));
@@ -465,6 +525,37 @@ async fn a_queue_with_messages_stays_with_its_dead_letters() {
         let change = named(&changes, "queue", name);
         assert_eq!((change.outcome.clone(), change.notes.len()), (Outcome::Equal, 1), "{change:?}");
     }
+}
+
+/// Between the look and the "yes" of whoever is asked, messages may come.
+#[tokio::test]
+async fn a_queue_that_fills_while_somebody_is_asked_stays() {
+    let (estate, settings) = (Memory::default(), settings("repl"));
+    applied(&estate, &settings, Goal::There).await;
+    let mut changes = survey_of(&estate, &settings, Goal::Gone(Queues::Go)).await;
+    for document in estate.things.lock().unwrap().values_mut() {
+        if let Document::Queue(queue) = document {
+            queue.messages = (!queue.arn.ends_with("-dlq")).then_some(1);
+        }
+    }
+    carry_out(&estate, &mut changes, |_| ()).await;
+    let Outcome::Failed(reason) = &named(&changes, "queue", "repl-events").outcome else { panic!("{changes:#?}") };
+    assert!(reason.contains("messages have come since"), "{reason}");
+    assert!(matches!(named(&changes, "queue", "repl-events-dlq").outcome, Outcome::Failed(_)));
+    let left = estate.world().into_keys().filter(|resource| resource.kind == Kind::Queue).count();
+    assert_eq!(left, 2);
+}
+
+/// A rule whose role is gone forwards nothing, without a word.
+#[tokio::test]
+async fn the_role_stays_while_its_rule_does() {
+    let (estate, settings) = (Memory::default(), settings("repl"));
+    applied(&estate, &settings, Goal::There).await;
+    let estate = estate.failing("remove event-rule", 9, FaultKind::Denied);
+    let changes = applied(&estate, &settings, Goal::Gone(Queues::Stay)).await;
+    let role = named(&changes, "role", "repl-alarm-forwarding");
+    assert!(matches!(&role.outcome, Outcome::Failed(reason) if reason.contains("event-rule")), "{role:?}");
+    assert!(estate.world().keys().any(|resource| resource.kind == Kind::Role));
 }
 
 /// Every metric of the catalogue is on the primary dashboard, and each widget names a region.

@@ -77,7 +77,7 @@ pub(super) struct QueueWish {
     pub(super) arn: String,
     /// A customer's key; `None` for any encryption at all.
     pub(super) key: Option<String>,
-    /// At least so long, in seconds; `None` for SQS's default.
+    /// At least so long, in seconds, also where it is there already; `None` for as it is, and SQS's longest where it is new.
     pub(super) retention: Option<u32>,
     pub(super) redrive: Option<Redrive>,
     pub(super) statement: Option<Value>,
@@ -126,8 +126,9 @@ pub(super) enum Obstacle {
     Fail(String),
 }
 
-/// SQS's own default retention, four days (aws-semantics 7.2).
-const DEFAULT_RETENTION: u32 = 4 * 24 * 60 * 60;
+/// SQS's longest, fourteen days (aws-semantics 7.2): so long may a worker be away. A dead letter keeps the time at which
+/// it was first sent: one that was given up on its last day is kept for a day more, and no queue could keep it longer.
+pub(super) const LONGEST_RETENTION: u32 = 14 * 24 * 60 * 60;
 /// The keys of AWS's own that no policy can open to other services (aws-semantics 1.8 and 7.3).
 const CLOSED_KEYS: [&str; 2] = ["alias/aws/sqs", "alias/aws/sns"];
 
@@ -228,7 +229,7 @@ fn queue(wish: &QueueWish, held: Option<&Document>) -> Judged {
         let new = Queue {
             arn: wish.arn.clone(),
             encryption: wish.key.clone().map_or(QueueEncryption::Managed, QueueEncryption::Key),
-            retention_seconds: wish.retention.unwrap_or(DEFAULT_RETENTION),
+            retention_seconds: wish.retention.unwrap_or(LONGEST_RETENTION),
             redrive: wish.redrive.clone(),
             policy: wish.statement.as_ref().map_or(Value::Null, |ours| policy::with_statement(&Value::Null, ours)),
             made_by: Some(wish.prefix.clone()),
@@ -325,18 +326,23 @@ fn notifications(wish: &NotificationWish, held: Option<&Document>) -> Judged {
         all.configurations.iter().map(|(id, there)| (id.clone(), there.clone())).partition(|(id, _)| is_ours(id));
     let own = |configurations| Document::Notification(Notifications { configurations });
     let before = (!ours.is_empty()).then(|| own(ours.clone()));
-    let covers = |there: &Notification, wanted: &Notification| {
+    let covers = |there: &Notification, wanted: &Notification, event: &str| {
         there.destination == wanted.destination
             && there.suffix.is_empty()
             && wanted.prefix.starts_with(&there.prefix)
-            && wanted.events.iter().all(|event| there.events.iter().any(|heard| hears(heard, event)))
+            && there.events.iter().any(|heard| hears(heard, event))
     };
-    let by_others = |wanted: &Notification| others.iter().find(|(_, there)| covers(there, wanted));
+    // Event by event: CloudFormation makes a configuration of each.
+    let by_others = |wanted: &Notification| {
+        let sends = |event: &String| others.iter().find(|(_, there)| covers(there, wanted, event)).map(|(id, _)| &**id);
+        wanted.events.iter().map(sends).collect::<Option<BTreeSet<&str>>>()
+    };
     let mut after = BTreeMap::new();
     let mut notes = Vec::new();
     for (id, wanted) in &wish.configurations {
-        if let Some((other, _)) = by_others(wanted) {
-            notes.push(format!("configuration {other} sends these events to the queue already: that stays"));
+        if let Some(senders) = by_others(wanted) {
+            let senders = senders.into_iter().collect::<Vec<_>>().join(", ");
+            notes.push(format!("these events go to the queue already, by configuration {senders}: that stays"));
             continue;
         }
         if let Some((other, reason)) = clash(wanted, &others) {

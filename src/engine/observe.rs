@@ -14,7 +14,7 @@ use crate::ports::{Alert, AlertSink, Clock, Datum, MetricSink};
 use crate::watch::alarms::evaluate::Evaluator;
 use crate::watch::alarms::record::{Letter, Record};
 use crate::watch::alarms::{self, message};
-use crate::watch::figures::{Figures, Settings};
+use crate::watch::figures::{Figures, Intake, Settings};
 use crate::watch::pulse::Pulse;
 
 /// The name under which the ledger keeps what is remembered.
@@ -122,8 +122,13 @@ impl<C: Clock, M: MetricSink, A: AlertSink> Observer<C, M, A> {
     fn begin(&self) -> Result<Course, Fault> {
         let now = self.clock.now();
         let record = self.record()?;
-        // Without a memory nothing is known of the time before this start.
-        self.pulse.queue_was_clear(record.clear.unwrap_or(now));
+        match record.clear {
+            Some(clear) => self.pulse.queue_was_clear(clear),
+            None if self.settings.queue == Intake::Queue => {
+                self.pulse.queue_watched_since(record.begun.unwrap_or(now));
+            }
+            None => {}
+        }
         *self.letters() = record.letters;
         if self.metrics.is_some() {
             self.pulse.metrics(|_| {});
@@ -214,8 +219,10 @@ impl<C: Clock, M: MetricSink, A: AlertSink> Observer<C, M, A> {
 
     /// Keeps what a restart must know, where it has changed.
     async fn remember(&self, course: &mut Course) -> Result<(), Fault> {
+        let queue = self.pulse.snapshot().queue;
         let record = Record {
-            clear: self.pulse.snapshot().queue.clear,
+            clear: queue.clear,
+            begun: queue.begun,
             alarms: course.evaluator.as_ref().map(|evaluator| evaluator.remembered().clone()).unwrap_or_default(),
             letters: self.letters().clone(),
         };

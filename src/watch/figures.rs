@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::catalogue::{Kind, Metric, MetricSide, of_rule, of_side, of_source};
+use super::catalogue::{Kind, Metric, MetricSide, Scope, of_rule, of_side, of_source};
 use super::pulse::{CanaryView, Histogram, QueueView, SideErrors, Snapshot};
 use crate::ledger::{Count, Ledger};
 use crate::model::fault::Fault;
@@ -50,6 +50,32 @@ pub struct RuleFigures {
     pub pending: Count,
     /// What is parked.
     pub failed: u64,
+}
+
+impl RuleFigures {
+    /// What a gauge of the rules shows; `None` for any other metric.
+    #[must_use]
+    pub fn level(&self, metric: Metric) -> Option<u64> {
+        match metric {
+            Metric::BytesPendingReplication => Some(self.pending.bytes),
+            Metric::OperationsPendingReplication => Some(self.pending.operations),
+            Metric::OperationsFailedReplication => Some(self.failed),
+            Metric::ReplicationLatency
+            | Metric::OldestPendingAge
+            | Metric::OperationsReplicated
+            | Metric::BytesReplicated
+            | Metric::S3Errors4xx
+            | Metric::S3Errors5xx
+            | Metric::SlowDowns
+            | Metric::KmsFailures
+            | Metric::KmsThrottles
+            | Metric::Quarantined
+            | Metric::BrakeHeld
+            | Metric::CanaryLatency
+            | Metric::CanaryFailed
+            | Metric::Heartbeat => None,
+        }
+    }
 }
 
 /// The age of the oldest change that is not at its target yet, and how sure that is.
@@ -179,29 +205,17 @@ impl Figures {
     }
 
     fn by_rule(&self, metric: Metric, before: &Self, settings: &Settings, data: &mut Vec<Datum>) {
+        if metric.scope() != Scope::Rules {
+            return;
+        }
         for (rule, destination) in &settings.rules {
             let Some(now) = self.rules.get(rule) else { continue };
-            let values = match metric {
-                Metric::ReplicationLatency => match before.rules.get(rule) {
+            let values = match metric.kind() {
+                Kind::Distribution => match before.rules.get(rule) {
                     Some(before) => now.latency.since(&before.latency),
                     None => now.latency.since(&Histogram::default()),
                 },
-                Metric::BytesPendingReplication => vec![(count(now.pending.bytes), 1)],
-                Metric::OperationsPendingReplication => vec![(count(now.pending.operations), 1)],
-                Metric::OperationsFailedReplication => vec![(count(now.failed), 1)],
-                Metric::OldestPendingAge
-                | Metric::OperationsReplicated
-                | Metric::BytesReplicated
-                | Metric::S3Errors4xx
-                | Metric::S3Errors5xx
-                | Metric::SlowDowns
-                | Metric::KmsFailures
-                | Metric::KmsThrottles
-                | Metric::Quarantined
-                | Metric::BrakeHeld
-                | Metric::CanaryLatency
-                | Metric::CanaryFailed
-                | Metric::Heartbeat => return,
+                Kind::Counter | Kind::Gauge => now.level(metric).map(|level| (count(level), 1)).into_iter().collect(),
             };
             push(data, metric, of_rule(&settings.source_bucket, destination, rule), values);
         }
@@ -243,12 +257,20 @@ impl Figures {
     }
 }
 
-/// For how long the queue may hold a change that nobody has seen, and why; `None` where it was seen through just now.
+/// For how long, as far as is known, the queue may hold a change that nobody has seen, and why; `None` where it was seen through just now.
 fn unseen(queue: &QueueView, intake: Intake, now: Timestamp) -> Option<(Duration, String)> {
     if intake == Intake::Scans {
         return None;
     }
-    let clear = queue.clear.unwrap_or_default();
+    let Some(clear) = queue.clear else {
+        let begun = queue.begun.unwrap_or(now);
+        let since = format!("seen through since the start at {}: what waits in it may be older", begun.rfc3339());
+        let doubt = match &queue.fault {
+            Some(fault) => format!("the queue cannot be read ({fault}); it has not been {since}"),
+            None => format!("the queue has not been {since}"),
+        };
+        return Some((now.since(begun), doubt));
+    };
     let age = now.since(clear);
     let since = clear.rfc3339();
     match &queue.fault {

@@ -77,24 +77,10 @@ impl Page {
             let labels =
                 [self.bucket(), ("destination_bucket", destination.clone()), ("rule", rule.as_str().to_owned())];
             let mut series = family.encode_family(&labels)?;
-            match metric {
-                Metric::ReplicationLatency => histogram(&figures.latency, &mut series)?,
-                Metric::BytesPendingReplication => gauge(figures.pending.bytes, series)?,
-                Metric::OperationsPendingReplication => gauge(figures.pending.operations, series)?,
-                Metric::OperationsFailedReplication => gauge(figures.failed, series)?,
-                Metric::OldestPendingAge
-                | Metric::OperationsReplicated
-                | Metric::BytesReplicated
-                | Metric::S3Errors4xx
-                | Metric::S3Errors5xx
-                | Metric::SlowDowns
-                | Metric::KmsFailures
-                | Metric::KmsThrottles
-                | Metric::Quarantined
-                | Metric::BrakeHeld
-                | Metric::CanaryLatency
-                | Metric::CanaryFailed
-                | Metric::Heartbeat => {}
+            match (metric.kind(), figures.level(metric)) {
+                (Kind::Distribution, _) => histogram(&figures.latency, &mut series)?,
+                (Kind::Counter | Kind::Gauge, Some(level)) => gauge(level, series)?,
+                (Kind::Counter | Kind::Gauge, None) => {}
             }
         }
         Ok(())

@@ -78,6 +78,8 @@ pub struct QueueView {
     /// When everything that had arrived by then had been received: the queue was empty, told that nothing was visible,
     /// or has handed out since as many messages as were visible then. An estimate, as SQS's figures are.
     pub clear: Option<Timestamp>,
+    /// While that has never been: since when there is a watch over the queue. What came before may wait in it still.
+    pub begun: Option<Timestamp>,
     /// The last fault, if nothing has succeeded since.
     pub fault: Option<Fault>,
     /// Messages received since start.
@@ -110,7 +112,7 @@ impl QueueView {
 
     fn cleared(&mut self, at: Timestamp) {
         self.clear = self.clear.max(Some(at));
-        self.waited_for = None;
+        (self.begun, self.waited_for) = (None, None);
     }
 }
 
@@ -260,6 +262,11 @@ impl Pulse {
     /// Remembers from before a restart when the queue was last clear.
     pub fn queue_was_clear(&self, at: Timestamp) {
         self.with(|state| state.queue.clear = state.queue.clear.max(Some(at)));
+    }
+
+    /// The watch over a queue that was never seen through began then: now, or before a restart.
+    pub fn queue_watched_since(&self, begun: Timestamp) {
+        self.with(|state| state.queue.begun = Some(begun).filter(|_| state.queue.clear.is_none()));
     }
 
     /// An interval of the metrics was lived through.

@@ -9,7 +9,7 @@ use std::future::Future as _;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -41,6 +41,8 @@ pub(crate) struct Seen {
     pub(crate) headers: HeaderMap,
     /// The status answered; `None` while under way or when the connection was broken off.
     pub(crate) status: Option<u16>,
+    /// How the body that went to the server began.
+    opening: Arc<OnceLock<Bytes>>,
     /// Body bytes that went to the server.
     pub(crate) sent: Arc<AtomicU64>,
     /// Body bytes that came back.
@@ -55,6 +57,7 @@ impl Seen {
             query: parameters(request.uri().query().unwrap_or_default()),
             headers: request.headers().clone(),
             status: None,
+            opening: Arc::default(),
             sent: Arc::default(),
             received: Arc::default(),
         }
@@ -63,6 +66,12 @@ impl Seen {
     /// The decoded path.
     pub(crate) fn plain_path(&self) -> String {
         percent_decode_str(&self.path).decode_utf8_lossy().into_owned()
+    }
+
+    /// What a service that takes forms is asked to do: `Publish`.
+    pub(crate) fn action(&self) -> Option<String> {
+        let opening = std::str::from_utf8(self.opening.get()?).ok()?;
+        Some(opening.strip_prefix("Action=")?.split('&').next()?.to_owned())
     }
 
     /// Whether the query has this parameter.
@@ -283,7 +292,8 @@ type Answered = Response<Either<Altered, Full<Bytes>>>;
 /// One request through the proxy; an `Err` breaks the client's connection off.
 async fn forward(request: Request<Incoming>, upstream: &str, book: &Mutex<Book>) -> Result<Answered, BoxError> {
     let seen = Seen::of(&request);
-    let (sent, received) = (Arc::clone(&seen.sent), Arc::clone(&seen.received));
+    let (sent, received, opening) =
+        (Arc::clone(&seen.sent), Arc::clone(&seen.received), Some(Arc::clone(&seen.opening)));
     let (act, number) = {
         let mut book = lock(book);
         let act = book.rules.iter_mut().find_map(|rule| rule.claims(&seen).then(|| rule.act.clone()));
@@ -291,7 +301,7 @@ async fn forward(request: Request<Incoming>, upstream: &str, book: &Mutex<Book>)
         (act.unwrap_or(Act::Pass), book.seen.len() - 1)
     };
     let (request_change, response_change) = changes(&act);
-    let outgoing = request.map(|body| Altered::new(body, request_change, sent));
+    let outgoing = request.map(|body| Altered { opening, ..Altered::new(body, request_change, sent) });
     let answered = match act {
         Act::Answer { status, headers, body } => {
             // The client is to have sent its whole request, as with a server that reads before it answers.
@@ -427,16 +437,33 @@ struct Altered {
     /// What leaves as soon as the wait is over.
     due: Option<Bytes>,
     counter: Arc<AtomicU64>,
+    opening: Option<Arc<OnceLock<Bytes>>>,
     broken: bool,
 }
 
+/// As much of a body's beginning is kept.
+const OPENING: usize = 64;
+
 impl Altered {
     fn new(inner: Incoming, change: Change, counter: Arc<AtomicU64>) -> Self {
-        Self { inner, change, done: 0, wait: None, held: Bytes::new(), due: None, counter, broken: false }
+        Self {
+            inner,
+            change,
+            done: 0,
+            wait: None,
+            held: Bytes::new(),
+            due: None,
+            counter,
+            opening: None,
+            broken: false,
+        }
     }
 
     /// The piece as it goes on.
     fn alter(&mut self, piece: Bytes) -> Bytes {
+        if let Some(opening) = self.opening.take() {
+            opening.get_or_init(|| Bytes::copy_from_slice(&piece[..piece.len().min(OPENING)]));
+        }
         let start = self.done;
         let length = piece.len() as u64;
         self.done += length;

@@ -62,6 +62,18 @@ prop_compose! {
     }
 }
 
+/// Events outlive an outage of two weeks where the queue is ours, and a queue that was there keeps its own time.
+#[test]
+fn a_new_queue_keeps_what_arrives_for_fourteen_days() {
+    let kept = |held: &Held| match settled(&Want::Queue(queue_wish()), held).after {
+        Some(Document::Queue(queue)) => queue.retention_seconds,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(kept(&Held::Absent), 14 * 24 * 60 * 60);
+    let there = Queue { arn: "arn:q".to_owned(), retention_seconds: 1000, ..Queue::default() };
+    assert_eq!(kept(&Held::Present(Document::Queue(there))), 1000);
+}
+
 proptest! {
     #[test]
     fn a_queue_is_as_wished_after_one_step(held in queue(), key in prop::option::of("[a-z]{1,4}"), retention in prop::option::of(60_u32..1_209_600)) {
@@ -177,6 +189,20 @@ fn another_way_of_the_same_events_is_told_or_stands_in_the_way() {
     let judged = judge(&wish(told()), &notified(&[("by-hand", same)]));
     assert_eq!((judged.before, judged.after, judged.obstacle), (None, None, None));
     assert!(judged.notes[0].contains("by-hand"), "{:?}", judged.notes);
+    // CloudFormation makes one for each event.
+    let each = [("c1", "s3:ObjectCreated:*"), ("c2", "s3:ObjectTagging:*"), ("c3", "s3:ObjectRemoved:*")];
+    let each = each.map(|(id, event)| (id, notification("arn:q", &[event], "")));
+    let judged = judge(&wish(told()), &notified(&each));
+    assert_eq!((judged.before, judged.after, judged.obstacle), (None, None, None));
+    assert!(judged.notes[0].contains("by configuration c1, c2:") && judged.notes.len() == 1, "{:?}", judged.notes);
+    for gap in [0, 1] {
+        let mut lacking = each.to_vec();
+        lacking.remove(gap);
+        assert_ne!(judge(&wish(told()), &notified(&lacking)).obstacle, None, "without {}", each[gap].0);
+    }
+    let mut narrow = each.clone();
+    narrow[1].1.suffix = ".jpg".to_owned();
+    assert_ne!(judge(&wish(told()), &notified(&narrow)).obstacle, None);
     let other = notification("arn:elsewhere", &["s3:ObjectCreated:Put"], "a/");
     let judged = judge(&wish(told()), &notified(&[("theirs", other)]));
     let Some(Obstacle::Fail(reason)) = judged.obstacle else { panic!("a clash") };

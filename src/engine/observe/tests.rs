@@ -7,7 +7,6 @@ use crate::model::job::{ChangeKind, Job, Origin};
 use crate::model::object::{Key, RuleId, TargetId, VersionId};
 use crate::ports::Tier;
 use crate::watch::alarms::State;
-use crate::watch::figures::Intake;
 
 /// Starts at a fixed time and goes with tokio's.
 #[derive(Clone, Debug)]
@@ -99,14 +98,23 @@ impl World {
     }
 
     fn watch(&self) -> Watch {
+        self.watch_with(Intake::Scans)
+    }
+
+    fn watch_with(&self, queue: Intake) -> Watch {
         let settings = Settings {
             source_bucket: "acme-primary".to_owned(),
             rules: vec![(RuleId::new("a"), "acme-dr".to_owned())],
-            queue: Intake::Scans,
+            queue,
             interval: Duration::from_secs(60),
         };
         let clock = FakeClock(tokio::time::Instant::now());
         Observer::new(self.ledger.clone(), Arc::clone(&self.pulse), clock, settings)
+    }
+
+    /// The same ledger under a worker that knows nothing else.
+    fn restarted(&self) -> Self {
+        Self { pulse: Arc::default(), ledger: self.ledger.clone(), directory: tempfile::tempdir().unwrap() }
     }
 
     fn job() -> Job {
@@ -334,7 +342,7 @@ async fn letters_and_states_outlive_a_restart() {
     .await;
     assert_eq!(lost.heard(), [""; 0]);
     let post = Post::default();
-    let later = World { pulse: Arc::default(), ledger: world.ledger.clone(), directory: tempfile::tempdir().unwrap() };
+    let later = world.restarted();
     let watch = later.watch().evaluating(alarms(), vec![post.clone()]);
     until(&watch, || {
         later.replicate(1);
@@ -345,6 +353,33 @@ async fn letters_and_states_outlive_a_restart() {
     assert!(heard[0].starts_with("standard ALARM: repl-ReplicationLatencyCritical"), "{heard:?}");
     assert!(heard[1].starts_with("critical ALARM: repl-SystemHealth"), "{heard:?}");
     assert_eq!(heard.len(), 2, "{heard:?}");
+}
+
+/// P8: a queue that was never seen through is not known, however short ago the worker started, and a restart hides
+/// neither that nor since when; once it was, that is what a restart knows.
+#[tokio::test(start_paused = true)]
+async fn a_first_start_knows_nothing_of_the_queue() {
+    let first = World::new();
+    let clock = FakeClock(tokio::time::Instant::now());
+    let oldest = async |world: &World| {
+        let mut watch = world.watch_with(Intake::Queue);
+        watch.clock = clock.clone();
+        let mut course = watch.begin().unwrap();
+        let oldest = watch.figures(clock.now()).unwrap().oldest;
+        watch.remember(&mut course).await.unwrap();
+        (oldest.age.as_secs(), oldest.doubt)
+    };
+    let start = format!("not been seen through since the start at {}", clock.now().rfc3339());
+    for seconds in [0, 30, 90] {
+        tokio::time::advance(Duration::from_secs(seconds).saturating_sub(clock.0.elapsed())).await;
+        let (age, doubt) = oldest(&first.restarted()).await;
+        assert_eq!(age, seconds);
+        assert!(doubt.as_ref().is_some_and(|doubt| doubt.contains(&start)), "after {seconds} s: {doubt:?}");
+    }
+    let seen = first.restarted();
+    seen.pulse.queue_answered(clock.now(), 0);
+    assert_eq!(oldest(&seen).await, (0, None));
+    assert_eq!(oldest(&first.restarted()).await, (0, None));
 }
 
 /// A record of a version that is not known is refused before anything runs.

@@ -26,6 +26,8 @@ pub struct Letter {
 pub struct Record {
     /// When the queue was last seen through.
     pub clear: Option<Timestamp>,
+    /// While it never was: since when there is a watch over it.
+    pub begun: Option<Timestamp>,
     /// Where each alarm is. One that the definitions have no more is forgotten.
     pub alarms: BTreeMap<AlarmId, Remembered>,
     /// What is still to be delivered, the oldest first.
@@ -40,7 +42,12 @@ impl Record {
             self.alarms.iter().map(|(id, alarm)| (id.name(), of_alarm(alarm))).collect();
         let letters: Vec<Value> = self.letters.iter().map(of_letter).collect();
         let clear = self.clear.map(|clear| clear.0);
-        json!({"version": VERSION, "clear": clear, "alarms": alarms, "letters": letters}).to_string().into_bytes()
+        let mut record = json!({"version": VERSION, "clear": clear, "alarms": alarms, "letters": letters});
+        // Came later than the rest: an earlier program passes over it, and does without.
+        if let (Some(begun), Some(fields)) = (self.begun, record.as_object_mut()) {
+            fields.insert("begun".to_owned(), json!(begun.0));
+        }
+        record.to_string().into_bytes()
     }
 
     /// Reads the bytes.
@@ -67,7 +74,8 @@ impl Record {
             }
             let letters = record.get("letters")?.as_array()?.iter().map(to_letter).collect::<Option<Vec<Letter>>>()?;
             let clear = record.get("clear")?.as_u64().map(Timestamp);
-            Some(Self { clear, alarms, letters })
+            let begun = record.get("begun").and_then(Value::as_u64).map(Timestamp);
+            Some(Self { clear, begun, alarms, letters })
         };
         read().ok_or_else(|| "the remembered alarms lack a field or have one of another kind".to_owned())
     }
@@ -123,6 +131,7 @@ mod tests {
         };
         Record {
             clear: Some(Timestamp(7)),
+            begun: None,
             alarms: [(AlarmId::SystemHealth, Remembered { standing, told: Some(Timestamp(6)) })].into(),
             letters: vec![Letter { alert, ways: ["webhook".to_owned()].into() }],
         }
@@ -131,7 +140,9 @@ mod tests {
     #[test]
     fn what_is_written_is_read() {
         assert_eq!(Record::read(&record().bytes()), Ok(record()));
-        assert_eq!(Record::read(&Record::default().bytes()), Ok(Record::default()));
+        for unseen in [Record::default(), Record { clear: None, begun: Some(Timestamp(3)), ..record() }] {
+            assert_eq!(Record::read(&unseen.bytes()), Ok(unseen));
+        }
     }
 
     /// The bytes of version 1, which every later version must read.

@@ -4,7 +4,6 @@ use crate::model::fault::{FaultKind, Side};
 use crate::model::job::{ChangeKind, Job, Origin};
 use crate::model::object::{Key, TargetId, VersionId};
 use crate::ports::QueueDepth;
-use crate::watch::catalogue::Scope;
 use crate::watch::prometheus;
 use crate::watch::pulse::Pulse;
 
@@ -60,7 +59,7 @@ fn values(data: &[Datum], metric: Metric, marks: &[&str]) -> Option<Vec<(f64, u6
 }
 
 /// Every metric of the catalogue is sent with its unit and its dimensions, zeros too; a latency only where there is one,
-/// and the brake only where there is a brake.
+/// and the canary's only where one is sent.
 #[tokio::test]
 async fn an_idle_worker_says_zero() {
     let (_directory, ledger) = ledger();
@@ -173,6 +172,10 @@ async fn the_rpo_clock_knows_what_it_does_not_know() {
     let (_directory, ledger) = ledger();
     let (pulse, settings) = (Pulse::default(), settings(Intake::Queue));
     let oldest = || take(&ledger, &pulse, &settings).oldest;
+    pulse.queue_watched_since(ago(5));
+    let found = oldest();
+    assert_eq!(found.age, Duration::from_secs(5));
+    assert!(found.doubt.as_ref().is_some_and(|doubt| doubt.contains("not been seen through since")), "{found:?}");
     pulse.queue_was_clear(ago(7200));
     let found = oldest();
     assert_eq!(found.age, Duration::from_secs(7200));
@@ -239,6 +242,32 @@ async fn prometheus_reads_every_metric() {
     }
     assert!(text.ends_with("# EOF\n"));
     check_open_metrics(&text);
+}
+
+/// A canary that arrives says how long it took and that nothing failed; one that does not says so, in both places.
+#[tokio::test]
+async fn a_canary_is_told_by_its_latency_and_its_failure() {
+    let (_directory, ledger) = ledger();
+    let (pulse, settings) = (Pulse::default(), settings(Intake::Scans));
+    let before = take(&ledger, &pulse, &settings);
+    let told = |latency: Option<f64>, failed: f64| {
+        let figures = take(&ledger, &pulse, &settings);
+        let (data, text) = (figures.since(&before, &settings), prometheus::text(&figures, &settings));
+        assert_eq!(values(&data, Metric::CanaryLatency, &[]), latency.map(|latency| vec![(latency, 1)]));
+        assert_eq!(values(&data, Metric::CanaryFailed, &[]), Some(vec![(failed, 1)]));
+        let line = |name: &str| {
+            let start = format!("{name}{{source_bucket=\"acme-primary\"}} ");
+            text.lines().find_map(|line| line.strip_prefix(&start)?.parse::<f64>().ok())
+        };
+        assert_eq!(line("repl_canary_latency_seconds"), latency, "{text}");
+        assert_eq!(line("repl_canary_failed"), Some(failed), "{text}");
+    };
+    pulse.canary(|view| view.fault = Some("it did not arrive".to_owned()));
+    told(None, 1.0);
+    pulse.canary(|view| (view.latency, view.fault) = (Some(Duration::from_secs(2)), None));
+    told(Some(2.0), 0.0);
+    pulse.canary(|view| view.fault = Some("it did not arrive".to_owned()));
+    told(Some(2.0), 1.0);
 }
 
 /// What OpenMetrics 1.0 asks of a text: each family is described once and before its samples, each sample belongs to

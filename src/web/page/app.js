@@ -95,7 +95,7 @@ const glance = (s) => {
   const rpo = s.rpo?.seconds;
   say("rpo", unknown(rpo) ? "not known" : duration(rpo < 60 ? Math.round(rpo) : rpo), rpo);
   const sla = page.setup ? `; SLA ${duration(page.setup.sla_seconds)}` : "";
-  say("rpo-note", `${s.rpo?.doubt ? "at least" : "oldest change not at its target"}${sla}`);
+  say("rpo-note", `${s.rpo?.doubt ? "not exactly" : "oldest change not at its target"}${sla}`);
   say("pending", many(s.pending.operations, "change"), s.pending.operations);
   say("pending-note", bytes(s.pending.bytes), s.pending.bytes);
   const rates = s.state === "running" ? pace() : null;

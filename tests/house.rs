@@ -290,7 +290,7 @@ const HOMES: [(&str, &[&str]); 27] = [
     ("hyper_util", &["aws", "web/server.rs"]),
     ("hyper_rustls", &["aws"]),
     ("rustls", &["aws"]),
-    ("rustix", &["cli/check/machine.rs"]),
+    ("rustix", &["cli/beside.rs", "cli/check/machine.rs"]),
     ("csv", &["engine/manifest/columns.rs"]),
     // Files of receipts, and files of lists of objects: the rooms are a floor apart.
     ("flate2", &["audit/receipts/pack.rs", "engine/manifest/lines.rs"]),

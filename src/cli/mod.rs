@@ -5,6 +5,7 @@
 
 mod apply;
 mod args;
+mod beside;
 mod brake;
 mod canary;
 mod check;

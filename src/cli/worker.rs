@@ -25,7 +25,7 @@ use super::monitor::{self, Watch};
 use super::socket::{self, Serving};
 use super::sync::Syncs;
 use super::world::{Aws, learnt_settings};
-use super::{Failure, page, systemd};
+use super::{Failure, beside, page, systemd};
 
 /// How long a drain may take before what is under way is dropped; it stays to be done.
 pub(super) const DRAIN: Duration = Duration::from_secs(30);
@@ -84,6 +84,7 @@ pub(super) enum Stopped {
 impl Worker {
     /// Opens the ledger and puts everything together; nothing moves yet.
     pub(super) async fn new(config: &Config, long_poll: Duration) -> Result<Arc<Self>, Failure> {
+        beside::ours(&config.ledger.path)?;
         let ledger = open_ledger(&config.ledger.path).await?;
         let world = Arc::new(Aws::new(config).await?);
         let pulse = Arc::new(Pulse::default());

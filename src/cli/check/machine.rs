@@ -1,13 +1,13 @@
 //! This machine and the config: disk of the ledger, and rules that meet.
 
 use std::io::Write as _;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::finding::{Check, Finding};
+use crate::cli::beside;
 use crate::config::Config;
 use crate::plan::route::Rule;
 
@@ -100,7 +100,7 @@ fn flushes(directory: &Path) -> std::io::Result<Duration> {
 }
 
 fn time_flushes(path: &Path) -> std::io::Result<Vec<Duration>> {
-    let mut file = std::fs::File::create(path)?;
+    let mut file = beside::create(path)?;
     let page = [0_u8; 4096];
     let mut times = Vec::with_capacity(FLUSHES);
     for _ in 0..FLUSHES {
@@ -114,8 +114,7 @@ fn time_flushes(path: &Path) -> std::io::Result<Vec<Duration>> {
 
 /// Whether whoever checks may make the ledger's directory without taking it from the worker's user: root may not.
 pub(super) fn may_make(place: &Path) -> bool {
-    let owner = std::fs::metadata("/proc/self").map(|own| own.uid());
-    !place.exists() && owner.is_ok_and(|owner| owner != 0)
+    !place.exists() && beside::user() != 0
 }
 
 /// Rules of one target that meet, and those that can never hold.

@@ -335,6 +335,9 @@ pub(super) fn begin(worker: &Arc<Worker>, question: &Value) -> Result<Value, Fai
         return Err(Failure::usage("the worker does a sync already: wait for its end"));
     }
     let asked = |name: &str| question.get(name).and_then(Value::as_str);
+    super::known_rule(&worker.config, asked("rule")).map_err(|failure| {
+        Failure::usage(format!("{failure}, says the running worker: where the config has changed, restart it first"))
+    })?;
     let brought = question.get("delete_markers").and_then(Value::as_bool) == Some(true);
     let scope = Scope {
         rule: asked("rule").map(RuleId::new),

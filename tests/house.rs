@@ -418,6 +418,15 @@ fn loose_ends(files: &[File]) -> Vec<String> {
     found_in(files, &banned, "nothing unbounded, every task joined")
 }
 
+/// What panics where the other end of a pipe is closed.
+fn prints(files: &[File]) -> Vec<String> {
+    found_in(
+        files,
+        &["print!(", "println!(", "eprint!(", "eprintln!("],
+        "say and complain of cli::progress bear a closed pipe",
+    )
+}
+
 fn impure(files: &[File]) -> Vec<String> {
     let pure: Vec<&File> = files.iter().filter(|file| ["model", "plan"].contains(&file.room())).collect();
     let banned = [
@@ -610,6 +619,16 @@ fn nothing_is_unbounded_and_every_task_is_joined() {
 fn a_loose_end_is_seen() {
     assert_eq!(loose_ends(&one("engine/x.rs", "fn f() { tokio::spawn(g()); mpsc::unbounded_channel(); }")).len(), 2);
     assert_eq!(loose_ends(&one("engine/x.rs", "fn f() { tasks.spawn(g()); task::spawn_blocking(h); }")).len(), 0);
+}
+
+#[test]
+fn a_closed_pipe_ends_nothing() {
+    assert_none(&prints(&house()));
+}
+
+#[test]
+fn a_print_is_seen() {
+    assert_eq!(prints(&one("cli/x.rs", "fn f() { print!(); eprintln!(); write!(out); say(); }")).len(), 2);
 }
 
 #[test]

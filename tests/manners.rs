@@ -236,7 +236,14 @@ async fn closed_pipes_are_silent() {
     pair.source.put("k", "v").await;
     pair.put_message("not an event").await;
     let object = format!("s3://{}/k", pair.source.name);
-    let ended: [(&[&str], i32); 20] = [
+    let template = pair.config.with_file_name("init.toml");
+    let bucket = pair.source.name.as_str();
+    let init = ["init", "--source", bucket, "--source-region", "us-east-1", "--target", "b", "--target-region", "x"];
+    let ended: [(&[&str], i32); 24] = [
+        (&["check", "--read-only"], 0),
+        (&["check", "--read-only", "--json"], 0),
+        (&[&init[..], &["--output", "-"]].concat(), 0),
+        (&[&init[..], &["--output", template.to_str().unwrap()]].concat(), 0),
         (&["run", "--until-idle=1s", "--json"], 1),
         (&["sync", "--json"], 0),
         (&["sync"], 0),

@@ -1,7 +1,6 @@
 //! `repl apply`: brings AWS to what the config wants, or takes away what it brought.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{IsTerminal as _, Write as _};
 
 use serde_json::{Value, json};
 
@@ -20,7 +19,7 @@ use crate::watch::alarms::{self, Tier};
 use super::args;
 use super::progress::{complain, say};
 use super::world::endpoint;
-use super::{Exit, Failure};
+use super::{Exit, Failure, ask};
 
 /// Longer values are cut in what is printed; `--json` has them whole.
 const SHOWN: usize = 160;
@@ -35,7 +34,7 @@ pub(super) async fn apply(config: &Config, args: &args::Apply, verbose: u8) -> R
         ));
     }
     let changing = !args.dry_run;
-    if args.destroy && changing && !args.yes && !std::io::stdin().is_terminal() {
+    if args.destroy && changing && !args.yes && !ask::is_somebody_there() {
         return Err(Failure::usage(
             "there is no terminal to ask on whether to remove anything: look with --dry-run, then give --yes",
         ));
@@ -103,12 +102,8 @@ fn parts(part: args::Part) -> BTreeSet<Part> {
 }
 
 fn confirmed(planned: usize) -> Result<bool, Failure> {
-    let unasked = |error: std::io::Error| Failure::usage(format!("could not ask on the terminal: {error}"));
-    eprint!("remove or change these {planned}? Only \"yes\" goes on: ");
-    std::io::stderr().flush().map_err(unasked)?;
-    let mut answer = String::new();
-    std::io::stdin().read_line(&mut answer).map_err(unasked)?;
-    Ok(answer.trim() == "yes")
+    let answer = ask::person(&format!("remove or change these {planned}? Only \"yes\" goes on: "))?;
+    Ok(answer.as_deref() == Some("yes"))
 }
 
 // What is printed ------------------------------------------------------------------------------------------------------

@@ -1,6 +1,5 @@
 //! `repl failures`: what is parked and why, what mends it, and the ways back.
 
-use std::io::{IsTerminal, Write};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -18,7 +17,7 @@ use super::reach::{Absent, Reached, reach, silence};
 use super::remedy::remedy;
 use super::worker::Worker;
 use super::world::{Aws, SystemClock};
-use super::{Exit, Failure};
+use super::{Exit, Failure, ask};
 
 /// Quarantined messages that a list tells.
 const LISTED: usize = 100;
@@ -471,15 +470,11 @@ fn tell_dropped(answer: &Value, which: &Which, json: bool) -> Exit {
 /// Asks a person on a terminal; elsewhere the answer must be given beforehand.
 fn is_meant(which: &Which) -> Result<bool, Failure> {
     let sentence = format!("everything that is parked {} is given up for good", which.words());
-    if !std::io::stdin().is_terminal() {
+    if !ask::is_somebody_there() {
         return Err(Failure::usage(format!("nothing was dropped: {sentence}; add --yes if that is meant")));
     }
-    eprint!("{sentence}, and not replicated. Go on? [y/N] ");
-    let unasked = |error| Failure::usage(format!("could not ask: {error}; add --yes if it is meant"));
-    std::io::stderr().flush().map_err(unasked)?;
-    let mut line = String::new();
-    std::io::stdin().read_line(&mut line).map_err(unasked)?;
-    let meant = ["y", "yes"].contains(&line.trim().to_ascii_lowercase().as_str());
+    let answer = ask::person(&format!("{sentence}, and not replicated. Go on? [y/N] "))?.unwrap_or_default();
+    let meant = ["y", "yes"].contains(&answer.to_ascii_lowercase().as_str());
     if !meant {
         complain("nothing was dropped");
     }

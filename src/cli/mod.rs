@@ -5,6 +5,7 @@
 
 mod apply;
 mod args;
+mod ask;
 mod beside;
 mod brake;
 mod canary;

@@ -27,6 +27,7 @@ use side::{Bucket, Standing};
 
 use super::fix::Place;
 use super::known::{self, Known};
+use super::progress::{complain, say};
 use super::world::{Aws, SystemClock};
 use super::{Exit, Failure, args};
 use crate::aws::Clients;
@@ -87,7 +88,7 @@ pub(super) async fn check(config: &Config, args: &args::Check) -> Result<Exit, F
         let left: Vec<&str> =
             swept.iter().filter(|row| row.finding.outcome != Outcome::Pass).map(|row| &*row.finding.reason).collect();
         let left = if left.is_empty() { "nothing of it is left".to_owned() } else { left.join("; ") };
-        eprintln!("repl: interrupted: {left}");
+        complain(format_args!("repl: interrupted: {left}"));
         return Ok(Exit::Interrupted);
     };
     rows.extend(swept);
@@ -96,10 +97,10 @@ pub(super) async fn check(config: &Config, args: &args::Check) -> Result<Exit, F
     let (passed, failed, skipped) = (count(Outcome::Pass), count(Outcome::Fail), count(Outcome::Skipped));
     if args.json {
         let checks: Vec<Value> = rows.iter().map(Check::json).collect();
-        println!("{}", json!({"checks": checks, "passed": passed, "failed": failed, "skipped": skipped}));
+        say(json!({"checks": checks, "passed": passed, "failed": failed, "skipped": skipped}));
     } else {
-        print!("{}", table(&rows));
-        println!("{passed} passed, {failed} failed, {skipped} skipped");
+        say(table(&rows));
+        say(format_args!("{passed} passed, {failed} failed, {skipped} skipped"));
     }
     Ok(if failed > 0 { Exit::Differs } else { Exit::Done })
 }

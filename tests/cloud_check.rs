@@ -298,6 +298,43 @@ async fn interrupted_it_leaves_nothing() {
     assert_eq!(left(&pair.source).await, Vec::<String>::new());
 }
 
+/// Who may not remove versions has no probe left in sight, and no marker on a key that holds none. Without a listing
+/// what was written is hidden all the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_erased_is_hidden() {
+    let proxy = Proxy::before(&Server::Ministack.access().endpoint);
+    let way = || Some(proxy.endpoint());
+    let more = "[[rules]]\nid = \"one\"\ntarget = \"dr\"\nprefix = \"one/\"\nkms_key = \"{target_key}\"\n\
+                [[rules]]\nid = \"two\"\ntarget = \"dr\"\nprefix = \"two/\"\nkms_key = \"{second_key}\"\n";
+    let mut pair = Setup { source_endpoint: way(), target_endpoint: way(), ..setup() }.build().await;
+    let second = pair.kms(pair.target.region).create_key().send().await.unwrap().key_metadata.unwrap();
+    pair.setup.rule = more.replace("{second_key}", &second.arn.unwrap());
+    pair.write_config();
+    pair.source.put("a", "content").await;
+    proxy.add(Rule::when(|seen| seen.method == "DELETE" && seen.asks("versionId"), denied()));
+    for listed in [true, false] {
+        if !listed {
+            let lists = |seen: &Seen| seen.query.get("prefix").is_some_and(|prefix| prefix.starts_with(".repl/check/"));
+            proxy.add(Rule::when(lists, denied()));
+        }
+        let told = checked(&pair, &[], 0).await;
+        for (side, bucket) in [("target dr", &pair.target), ("source", &pair.source)] {
+            let swept = row(&told, side, "clean-up");
+            assert_eq!(swept["outcome"], "skipped", "{swept:#}");
+            assert!(swept["reason"].as_str().unwrap().contains(", behind delete markers: "), "{swept:#}");
+            let seen = bucket.s3.list_objects_v2().bucket(&bucket.name).prefix(".repl/").send().await.unwrap();
+            assert_eq!(seen.key_count(), Some(0), "{:?}", seen.contents());
+        }
+        let all = left(&pair.target).await;
+        assert!(all.iter().any(|key| key.ends_with("/sealed-1")), "{all:?}");
+        for marker in all.iter().filter_map(|one| one.strip_prefix("marker ")).filter(|_| listed) {
+            assert!(all.iter().any(|one| one == marker), "a marker hides nothing: {all:?}");
+        }
+        let events = left(&pair.source).await;
+        assert!(events.iter().all(|one| one.ends_with("/event")), "{events:?}");
+    }
+}
+
 /// A store that ignores conditions is looked at before each write from then on.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_learnt_is_used_by_the_next_worker() {

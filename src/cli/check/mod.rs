@@ -48,8 +48,8 @@ struct Probes<'a> {
     wait: Duration,
     /// Names this check's own prefix.
     nonce: String,
-    /// The sides that were written to.
-    wrote: Mutex<BTreeSet<String>>,
+    /// The sides that were written to, and the keys there.
+    wrote: Mutex<BTreeMap<String, BTreeSet<Key>>>,
 }
 
 impl<'a> Bucket<'a> {
@@ -158,14 +158,14 @@ impl Probes<'_> {
         }
         let source = Bucket::source(self.config, &self.world);
         let mut rows = Vec::new();
-        if self.wrote(&source) {
+        if !self.keys_written(&source).is_empty() {
             rows.push(self.sweep(&source).await);
         }
         for target in &self.config.targets {
             let side = format!("target {}", target.id);
             let Some(store) = self.world.target(&target.id) else { continue };
             let bucket = Bucket::target(&side, "", target, store);
-            if self.wrote(&bucket) {
+            if !self.keys_written(&bucket).is_empty() {
                 rows.push(self.sweep(&bucket).await);
             }
         }
@@ -185,12 +185,15 @@ impl Probes<'_> {
     }
 
     /// Beforehand: what becomes of a write that is dropped is not known.
-    fn note_writing(&self, bucket: &Bucket<'_>) {
-        self.wrote.lock().unwrap_or_else(PoisonError::into_inner).insert(bucket.side.to_owned());
+    fn note_writing(&self, bucket: &Bucket<'_>, key: &Key) {
+        let mut wrote = self.wrote.lock().unwrap_or_else(PoisonError::into_inner);
+        wrote.entry(bucket.side.to_owned()).or_default().insert(key.clone());
     }
 
-    fn wrote(&self, bucket: &Bucket<'_>) -> bool {
-        self.wrote.lock().unwrap_or_else(PoisonError::into_inner).contains(bucket.side)
+    /// What may have been written there; none where nothing was.
+    fn keys_written(&self, bucket: &Bucket<'_>) -> Vec<Key> {
+        let wrote = self.wrote.lock().unwrap_or_else(PoisonError::into_inner);
+        wrote.get(bucket.side).into_iter().flatten().cloned().collect()
     }
 }
 

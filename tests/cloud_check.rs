@@ -124,6 +124,19 @@ async fn read_only_writes_nothing_anywhere() {
     assert_eq!(row(&told, "queue", "notification")["reason"], why);
     assert_eq!(outcome(&told, "target dr", "write"), "skipped");
     assert_eq!(outcome(&told, "target dr", "list"), "pass");
+    let disk = row(&told, "local", "ledger-disk");
+    assert!(disk["reason"].as_str().unwrap().ends_with("was not tried, as --read-only was given"), "{disk:#}");
+    assert!(!pair.ledger.exists(), "no ledger is made");
+    let status = run_repl(&pair, &["status", "--json"], PATIENCE).await.expect_code(0).json();
+    assert_eq!(status["state"], "unknown", "P8: nobody has looked yet");
+    std::fs::create_dir_all(&pair.ledger).unwrap();
+    std::fs::write(pair.ledger.join("endpoints.json"), "as it was").unwrap();
+    checked(&pair, &["--read-only"], 0).await;
+    let status = run_repl(&pair, &["status", "--json"], PATIENCE).await.expect_code(0).json();
+    assert_eq!(status["state"], "unknown", "a directory is no ledger yet, and none is made by looking");
+    let kept = std::fs::read_dir(&pair.ledger).unwrap().map(|entry| entry.unwrap().file_name()).collect::<Vec<_>>();
+    assert_eq!(kept, ["endpoints.json"]);
+    assert_eq!(std::fs::read_to_string(pair.ledger.join("endpoints.json")).unwrap(), "as it was");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -390,7 +403,7 @@ async fn a_full_disk_is_told() {
         return;
     }
     let output = tokio::process::Command::new(env!("CARGO_BIN_EXE_repl"))
-        .args(["check", "--json", "--read-only", "--config"])
+        .args(["check", "--json", "--config"])
         .arg(&pair.config)
         .env("AWS_ACCESS_KEY_ID", "test")
         .env("AWS_SECRET_ACCESS_KEY", "test")

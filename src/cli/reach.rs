@@ -43,7 +43,7 @@ pub(super) async fn reach(config: &Config, question: &Value, absent: Absent) -> 
         if let Some(answer) = socket::ask(place, question).await? {
             return Ok(Reached::Worker(answer));
         }
-        if absent == Absent::Left && !place.exists() {
+        if absent == Absent::Left && !Ledger::is_at(place) {
             return Ok(Reached::Nothing);
         }
         beside::ours(place)?;

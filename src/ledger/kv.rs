@@ -86,6 +86,11 @@ impl SledKv {
         })?;
         Ok(Self { db, log })
     }
+
+    /// Whether there is a store, by the file that holds sled's log.
+    pub(super) fn is_at(directory: &Path) -> bool {
+        directory.join(LOG).exists()
+    }
 }
 
 #[cfg(test)]

@@ -92,7 +92,9 @@ pub(super) async fn check(config: &Config, args: &args::Check) -> Result<Exit, F
         return Ok(Exit::Interrupted);
     };
     rows.extend(swept);
-    remember(config, learnt);
+    if !args.read_only {
+        remember(config, learnt);
+    }
     let count = |outcome| rows.iter().filter(|row| row.finding.outcome == outcome).count();
     let (passed, failed, skipped) = (count(Outcome::Pass), count(Outcome::Fail), count(Outcome::Skipped));
     if args.json {
@@ -130,8 +132,7 @@ impl Probes<'_> {
             rows.extend(reading);
             (rows, samples, Some(set_up))
         };
-        let (local, (mut rows, samples, set_up), monitoring) =
-            tokio::join!(machine::rows(self.config), read, self.monitoring());
+        let (local, (mut rows, samples, set_up), monitoring) = tokio::join!(self.machine(), read, self.monitoring());
         let targets = self.config.targets.iter().map(|target| self.target(target, &samples, set_up.as_ref()));
         let queue = async { if set_up.is_some() { self.queue(&source).await } else { self.unreached() } };
         let (targets, queue) = tokio::join!(futures_util::future::join_all(targets), queue);

@@ -347,13 +347,13 @@ fn table(report: &Value) -> String {
         out.push_str(&format!(
             "group {id}: {}\n  {} objects, {} bytes, the oldest {} old, such as {:?}\n  {}\n  to mend it: {}\n  \
              tried again in {}, and with it all others of the group; `repl failures retry --group {id}` tries at once\n",
-            text(group, "cause"),
+            printable(text(group, "cause")),
             number(group, "count"),
             number(group, "bytes"),
             seconds(group, "oldest_age_seconds"),
             text(group, "example"),
             printable(text(group, "fault")),
-            text(group, "fix"),
+            printable(text(group, "fix")),
             seconds(group, "next_probe_seconds"),
         ));
     }
@@ -479,4 +479,19 @@ fn is_meant(which: &Which) -> Result<bool, Failure> {
         complain("nothing was dropped");
     }
     Ok(meant)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_of_a_group_steers_the_terminal() {
+        let group = json!({"id": 1, "count": 1, "bytes": 1, "example": "k\u{1b}[2J", "cause": "c\u{1b}[2J",
+            "fault": "f\u{1b}[2J", "fix": "x\u{1b}[2J"});
+        let message = json!({"id": 1, "received": "T", "reason": "r\u{1b}[2J"});
+        let text = table(&json!({"groups": [group], "quarantined": [message], "quarantined_total": 1}));
+        assert!(text.contains("c\u{fffd}[2J") && text.contains("x\u{fffd}[2J"), "{text:?}");
+        assert!(!text.contains('\u{1b}'), "{text:?}");
+    }
 }

@@ -498,7 +498,7 @@ async fn why_tells_of_keys_never_seen() {
     let names = |value: &Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>().join(" ");
     assert_eq!(
         names(&story),
-        "key version rule state source target events attempts reason next targets paused_until as_of"
+        "key version rule state source target events attempts reason next targets paused paused_until as_of"
     );
     assert_eq!(
         names(&story["source"]),

@@ -682,6 +682,36 @@ fn unexplained(manifest: &str, readme: &str) -> Vec<String> {
     found
 }
 
+/// Rows of the README's table of crates whose rooms are not those that name the crate; shared ones may be anywhere.
+fn misplaced(files: &[File], readme: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    let table = readme.split("| crate | room | why |").nth(1).unwrap_or_default();
+    for row in table.lines().skip(2).take_while(|line| line.starts_with('|')) {
+        let cells: Vec<&str> = row.split('|').map(str::trim).collect();
+        // The one whose library has another name.
+        let name = if cells[1] == "md-5" { "md5".to_owned() } else { cells[1].replace('-', "_") };
+        let told: BTreeSet<&str> = cells[2].split(", ").collect();
+        let rooms: BTreeSet<&str> =
+            files.iter().filter(|file| crates_named(file).contains(&name)).map(File::room).collect();
+        if told != BTreeSet::from(["shared"]) && told != rooms {
+            found.push(format!("README.md: {} is said to live in {told:?} and lives in {rooms:?}", cells[1]));
+        }
+    }
+    found
+}
+
+#[test]
+fn the_readme_says_where_each_crate_lives() {
+    assert_none(&misplaced(&house(), include_str!("../README.md")));
+}
+
+#[test]
+fn a_misplaced_crate_is_seen() {
+    let table = "| crate | room | why |\n|---|---|---|\n| md-5 | engine | x |\n| sled | ledger, plan | y |\n\n| z |";
+    let files = [File::new("engine/x.rs", "use md5::Md5;"), File::new("ledger/kv.rs", "use sled::Db;")];
+    assert_eq!(misplaced(&files, table).len(), 1);
+}
+
 #[test]
 fn the_readme_says_why_each_crate_is_here() {
     assert_none(&unexplained(include_str!("../Cargo.toml"), include_str!("../README.md")));

@@ -106,14 +106,10 @@ impl Known<'_> {
             "reason": of_first("reason"),
             "next": of_first("next"),
             "targets": targets,
-            "paused_until": self.paused_until(),
+            "paused": self.control.is_paused(self.now),
+            "paused_until": self.control.pause_ends(self.now).map(Timestamp::rfc3339),
             "as_of": self.now.rfc3339(),
         })
-    }
-
-    fn paused_until(&self) -> Value {
-        let until = self.control.paused_until.map_or_else(|| "resumed".to_owned(), Timestamp::rfc3339);
-        if self.control.is_paused(self.now) { Value::String(until) } else { Value::Null }
     }
 
     fn at_target(&self, explained: &Explained, at: &AtTarget) -> Value {

@@ -527,6 +527,20 @@ async fn why_tells_of_keys_never_seen() {
     says(&pair, &["why", &format!("s3://{bucket}/on/never")], 0, &["target dr, rule on: gone", "events: none"]).await;
 }
 
+/// Whoever asks why while no worker runs does not keep one from starting, however long the sides take to answer.
+#[tokio::test]
+async fn why_does_not_hold_the_ledger_while_it_looks() {
+    let (pair, target, _queue) = between(setup()).await;
+    pair.source.put("slow", "content").await;
+    command(&pair, &["run", "--until-idle=1s"]).await.expect_code(0);
+    target.forget();
+    target.add(Rule::when(|seen| seen.path.ends_with("/slow"), Act::Delay(PATIENCE)));
+    let said = ["why.out", "why.err"].map(|name| pair.directory.path().join(name));
+    let _asking = spawn_repl_into(&pair, &["why", &format!("s3://{}/slow", pair.source.name)], said);
+    eventually("it looks", PATIENCE, async || target.count(|seen| seen.path.ends_with("/slow")) > 0).await;
+    command(&pair, &["run", "--until-idle=1s"]).await.expect_code(0);
+}
+
 /// Odd keys, single versions, changes behind repl's back, and a source that cannot be seen.
 #[tokio::test]
 async fn why_tells_where_an_object_stands_and_what_comes_next() {

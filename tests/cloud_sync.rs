@@ -195,6 +195,35 @@ async fn what_is_beside_the_bytes_is_mended_on_seaweedfs() {
     what_is_beside_the_bytes_is_mended(Server::Seaweedfs).await;
 }
 
+/// Who asked for a sync is told how that one ended, also when another was begun before it was asked about again.
+#[tokio::test(flavor = "multi_thread")]
+async fn each_sync_of_a_worker_is_told_from_the_next() {
+    let pair = Setup::on(Server::Ministack, Server::Ministack).build().await;
+    for (prefix, keys) in [("a/", 3), ("b/", 2)] {
+        for key in 0..keys {
+            pair.source.put(&format!("{prefix}{key}"), "content").await;
+        }
+    }
+    let mut worker = spawn_repl(&pair, &["run"]);
+    eventually("the worker listens", PATIENCE, async || pair.ledger.join("repl.sock").exists()).await;
+    let progress = async |number: u64| asked(&pair, &format!(r#"{{"ask":"sync-progress","sync":{number}}}"#)).await;
+    let mut ends = Vec::new();
+    for (number, prefix) in [(1, "a/"), (2, "b/"), (3, "")] {
+        let begun = asked(&pair, &format!(r#"{{"ask":"sync","full":true,"prefix":"{prefix}"}}"#)).await;
+        assert_eq!(begun["answer"]["begun"], number, "{begun}");
+        eventually("it has ended", PATIENCE, async || progress(number).await["answer"]["done"] == true).await;
+        if number > 1 {
+            assert_eq!(progress(number - 1).await, ends[ends.len() - 1], "what came later is not counted");
+        }
+        ends.push(progress(number).await);
+    }
+    let listed: Vec<_> = ends.iter().map(|end| end["answer"]["listed"].as_u64().unwrap()).collect();
+    assert_eq!(listed, [3, 2, 5]);
+    let forgotten = progress(1).await;
+    assert!(forgotten["error"].as_str().unwrap().contains("does not know this one any more"), "{forgotten}");
+    worker.terminate(PATIENCE).await.expect_code(0);
+}
+
 /// A rule that brings nothing: unknown, disabled, or unknown to the worker that was started with another config. None of
 /// these is a success.
 #[tokio::test(flavor = "multi_thread")]

@@ -234,7 +234,7 @@ pub(super) async fn answer_to(question: &Value, worker: &Arc<Worker>) -> Result<
         Some("brake-release") => brake::release(worker, question).await,
         Some("ping") => Ok(json!({"pid": std::process::id()})),
         Some("sync") => sync::begin(worker, question),
-        Some("sync-progress") => sync::progress(worker),
+        Some("sync-progress") => sync::progress(worker, question),
         Some("control") => control::answer(worker, question).await,
         Some("failures" | "failures-show" | "failures-retry" | "failures-drop") => {
             failures::answer(worker, question).await

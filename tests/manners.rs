@@ -333,6 +333,27 @@ async fn a_service_manager_is_told_when_the_worker_is_ready_alive_and_ending() {
     assert!(worker.wait().await.unwrap().success());
 }
 
+/// A worker that is ready has ears for whoever ends it: told at that very moment, it drains.
+#[tokio::test]
+async fn a_worker_that_is_ready_can_be_ended() {
+    let pair = Setup::on(Server::Ministack, Server::Ministack).build().await;
+    for attempt in 0..10 {
+        let place = pair.directory.path().join(format!("notify-{attempt}"));
+        let manager = UnixDatagram::bind(&place).unwrap();
+        manager.set_read_timeout(Some(PATIENCE)).unwrap();
+        let mut command = for_pair(&pair, &["run"]);
+        command.env("NOTIFY_SOCKET", &place).stdout(Stdio::null()).stderr(Stdio::null());
+        let mut worker = tokio::process::Command::from(command).kill_on_drop(true).spawn().unwrap();
+        let pid = worker.id().unwrap().to_string();
+        let mut message = [0_u8; 4096];
+        let length = manager.recv(&mut message).unwrap();
+        assert_eq!(text(&message[..length]), "READY=1\n");
+        assert!(Command::new("kill").args(["-s", "TERM", &pid]).status().unwrap().success());
+        let ended = worker.wait().await.unwrap();
+        assert_eq!(ended.code(), Some(0), "{ended}");
+    }
+}
+
 /// Every file below a place, with its mode.
 fn files(place: &Path) -> Vec<(std::path::PathBuf, u32)> {
     let mut found = Vec::new();

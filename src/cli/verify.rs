@@ -6,7 +6,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::Instant;
 
 use crate::audit::report::{Breadth, Report, Tally};
@@ -20,7 +19,7 @@ use crate::model::object::{RuleId, Timestamp};
 use crate::ports::{Clock, World};
 
 use super::progress::{self, Figures, Words, say};
-use super::worker::limits;
+use super::worker::{Signals, limits};
 use super::world::Aws;
 use super::{Exit, Failure, args};
 
@@ -194,13 +193,7 @@ fn figures(tally: &Mutex<Tally>) -> Figures {
 
 /// Returns when a signal asks to stop; `so_far` says what that means.
 pub(super) async fn interrupted(so_far: &str) -> Result<Exit, Failure> {
-    let listen =
-        |kind| signal(kind).map_err(|error| Failure::stopped(format!("could not listen for signals: {error}")));
-    let (mut interrupts, mut terminations) = (listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?);
-    tokio::select! {
-        _ = interrupts.recv() => {}
-        _ = terminations.recv() => {}
-    }
+    Signals::listen()?.next().await;
     tracing::warn!("interrupted: {so_far}");
     Ok(Exit::Interrupted)
 }

@@ -19,7 +19,6 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tokio::signal::unix::{SignalKind, signal};
 
 pub(super) use finding::Finding;
 use finding::{Check, Outcome};
@@ -28,6 +27,7 @@ use side::{Bucket, Standing};
 use super::fix::Place;
 use super::known::{self, Known};
 use super::progress::{complain, say};
+use super::worker::Signals;
 use super::world::{Aws, SystemClock};
 use super::{Exit, Failure, args};
 use crate::aws::Clients;
@@ -76,12 +76,10 @@ pub(super) async fn check(config: &Config, args: &args::Check) -> Result<Exit, F
         nonce: format!("{:x}-{}", now.0, std::process::id()),
         wrote: Mutex::default(),
     };
-    let mut terminated = signal(SignalKind::terminate())
-        .map_err(|error| Failure::stopped(format!("could not listen for signals: {error}")))?;
+    let mut signals = Signals::listen()?;
     let done = tokio::select! {
         rows = probes.all() => Some(rows),
-        _ = tokio::signal::ctrl_c() => None,
-        _ = terminated.recv() => None,
+        _ = signals.next() => None,
     };
     let swept = probes.sweep_all().await;
     let Some((mut rows, learnt)) = done else {

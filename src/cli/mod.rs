@@ -41,6 +41,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use crate::audit::Further;
 use crate::config::{self, Config};
 use crate::model::fault::Fault;
 
@@ -165,6 +166,11 @@ fn known_rule(config: &Config, asked: Option<&str>) -> Result<(), Failure> {
             Err(Failure::usage(format!("there is no rule {id:?}; there are {}", known.join(", "))))
         }
     }
+}
+
+/// Whether a flag asks to look further.
+fn further(asked: bool) -> Further {
+    if asked { Further::Look } else { Further::Skip }
 }
 
 /// Where the config is looked for when none is named (DESIGN 2.1).

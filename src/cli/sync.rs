@@ -9,7 +9,6 @@ use serde_json::{Value, json};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use crate::audit::Further;
 use crate::config::Config;
 use crate::engine::manifest::{Manifest, Place};
 use crate::engine::scan::{DeleteMarkers, Looks, ScanProgress, Scanned, Scope};
@@ -24,7 +23,7 @@ use super::plan::{self, forecast::requests};
 use super::progress::{self, Figures, Words, say};
 use super::worker::{LONGEST_POLL, Stopped, Worker};
 use super::world::Aws;
-use super::{Exit, Failure, args, socket, tariff};
+use super::{Exit, Failure, args, further, socket, tariff};
 
 /// How often the end is looked for.
 const LOOK: Duration = Duration::from_millis(100);
@@ -299,10 +298,6 @@ async fn breadth(config: &Config, args: &args::Sync) -> Result<Breadth, Failure>
         false => Failure::from(fault),
     })?;
     Ok(Breadth::Listed(place))
-}
-
-fn further(asked: bool) -> Further {
-    if asked { Further::Look } else { Further::Skip }
 }
 
 fn scope(config: &Config, args: &args::Sync) -> Result<Scope, Failure> {

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use crate::audit::report::{Breadth, Report, Tally};
 use crate::audit::sample::Sample;
-use crate::audit::{self, Further, Settings, Told, Verdict};
+use crate::audit::{self, Settings, Told, Verdict};
 use crate::config::{self, Config};
 use crate::engine::budget::Budget;
 use crate::engine::paced::Paced;
@@ -21,7 +21,7 @@ use crate::ports::{Clock, World};
 use super::progress::{self, Figures, Words, say};
 use super::worker::{Signals, limits};
 use super::world::Aws;
-use super::{Exit, Failure, args};
+use super::{Exit, Failure, args, further};
 
 /// Looks at single objects at once where the config says `auto`: S3 answers a HEAD in some 20 ms, so this is about as
 /// many as two cores can sign and read.
@@ -75,10 +75,6 @@ pub(super) fn looks(config: &Config) -> usize {
         config::Concurrency::Auto => LOOKS,
         config::Concurrency::Fixed(count) => usize::try_from(count.get()).unwrap_or(LOOKS),
     }
-}
-
-fn further(asked: bool) -> Further {
-    if asked { Further::Look } else { Further::Skip }
 }
 
 fn settings(config: &Config, args: &args::Verify, now: Timestamp) -> Settings {

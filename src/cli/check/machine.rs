@@ -154,7 +154,7 @@ fn overlaps(rules: &[Rule]) -> Finding {
                     "rule {:?} can never hold: {:?} comes first for all of its keys",
                     below.id, above.id
                 ));
-            } else if meet(above, below) {
+            } else if above.meets(below) {
                 meeting.push(format!("{:?} comes before {:?}", above.id, below.id));
             }
         }
@@ -172,11 +172,4 @@ fn overlaps(rules: &[Rule]) -> Finding {
         return Finding::pass("no two rules of one target claim the same key");
     }
     Finding::pass(format!("where both claim a key, {}", meeting.join("; ")))
-}
-
-/// Whether some object could be claimed by both.
-fn meet(one: &Rule, other: &Rule) -> bool {
-    let prefixes = one.prefix.starts_with(&other.prefix) || other.prefix.starts_with(&one.prefix);
-    let tags = one.tags.iter().all(|(name, value)| other.tags.get(name).is_none_or(|theirs| theirs == value));
-    prefixes && tags
 }

@@ -379,6 +379,29 @@ async fn what_is_learnt_is_used_by_the_next_worker() {
     );
 }
 
+/// A store that takes bytes with a wrong checksum proves nothing by one: where its ETag does not tell the bytes, as under
+/// a key, they count as unprovable (P5).
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_ignores_checksums_is_not_believed() {
+    let proxy = Proxy::before(&Server::Ministack.access().endpoint);
+    let rules = "[[rules]]\nid = \"plain\"\ntarget = \"dr\"\nprefix = \"plain/\"\n\
+                 [[rules]]\nid = \"sealed\"\ntarget = \"dr\"\nprefix = \"sealed/\"\nkms_key = \"{target_key}\"\n";
+    let pair = Setup { target_endpoint: Some(proxy.endpoint()), ..setup() }.rule(rules).build().await;
+    let brought = async |key: &str| {
+        pair.source.put(key, "content").await;
+        let told = run_repl(&pair, &["run", "--until-idle=1s", "--json"], PATIENCE).await.expect_code(0).json();
+        told["unprovable"].as_u64().unwrap()
+    };
+    assert_eq!((brought("plain/1").await, brought("sealed/1").await), (0, 0));
+    let answer = Act::Answer { status: 200, headers: vec![("etag", "\"0\"".to_owned())], body: String::new() };
+    proxy.add(Rule::when(|seen| seen.method == "PUT" && seen.path.ends_with("/wrong"), answer));
+    let told = checked(&pair, &[], 0).await;
+    let row = row(&told, "target dr", "checksums");
+    assert_eq!(row["outcome"], "skipped", "{row:#}");
+    assert!(row["reason"].as_str().unwrap().contains("differ from their checksum"), "{row:#}");
+    assert_eq!((brought("plain/2").await, brought("sealed/2").await), (0, 1));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn people_read_a_table() {
     let pair = setup().build().await;

@@ -216,8 +216,8 @@ impl Probes<'_> {
             (true, true) => Finding::pass("the store refuses wrong bytes, and keeps the checksum"),
             (true, false) => Finding::pass("the store refuses wrong bytes, but does not tell the checksum it keeps"),
             (false, _) => Finding::skipped(
-                "the store takes bytes that differ from their checksum: what can be told from their MD5 is, all else \
-                 counts as unprovable",
+                "the store takes bytes that differ from their checksum: what its ETag tells is believed, all else counts as \
+                 unprovable",
             ),
         }
     }

@@ -200,6 +200,11 @@ async fn root_leaves_a_ledger_to_its_user() {
     };
     checks();
     works();
+    let passing = pair.ledger.join(".repl-check-1");
+    std::fs::write(&passing, "").unwrap();
+    std::fs::set_permissions(&passing, PermissionsExt::from_mode(0o600)).unwrap();
+    works();
+    std::fs::remove_file(passing).unwrap();
     let mut running = nobody(place, &for_pair(&pair, &["run"]));
     running.stdout(Stdio::null()).stderr(Stdio::null());
     let mut worker = tokio::process::Command::from(running).kill_on_drop(true).spawn().unwrap();

@@ -8,7 +8,9 @@ use std::time::Duration;
 use support::compare::{compare, list};
 use support::pair::{Pair, Setup};
 use support::servers::Server;
-use support::worker::{Output, eventually, run_repl, spawn_repl};
+use support::worker::{Output, eventually, run_repl, spawn_repl, spawn_repl_into};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixStream;
 
 const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -193,9 +195,74 @@ async fn what_is_beside_the_bytes_is_mended_on_seaweedfs() {
     what_is_beside_the_bytes_is_mended(Server::Seaweedfs).await;
 }
 
+/// Who asked for a sync is told how that one ended, also when another was begun before it was asked about again.
 #[tokio::test(flavor = "multi_thread")]
-async fn an_unknown_rule_is_named() {
-    let pair = Setup::on(Server::Seaweedfs, Server::Seaweedfs).build().await;
-    let refused = sync(&pair, &["--rule", "nobody"]).await.expect_code(2);
-    assert!(refused.stderr.contains("there is no rule \"nobody\"; there are "), "{}", refused.stderr);
+async fn each_sync_of_a_worker_is_told_from_the_next() {
+    let pair = Setup::on(Server::Ministack, Server::Ministack).build().await;
+    for (prefix, keys) in [("a/", 3), ("b/", 2)] {
+        for key in 0..keys {
+            pair.source.put(&format!("{prefix}{key}"), "content").await;
+        }
+    }
+    let mut worker = spawn_repl(&pair, &["run"]);
+    eventually("the worker listens", PATIENCE, async || pair.ledger.join("repl.sock").exists()).await;
+    let progress = async |number: u64| asked(&pair, &format!(r#"{{"ask":"sync-progress","sync":{number}}}"#)).await;
+    let mut ends = Vec::new();
+    for (number, prefix) in [(1, "a/"), (2, "b/"), (3, "")] {
+        let begun = asked(&pair, &format!(r#"{{"ask":"sync","full":true,"prefix":"{prefix}"}}"#)).await;
+        assert_eq!(begun["answer"]["begun"], number, "{begun}");
+        eventually("it has ended", PATIENCE, async || progress(number).await["answer"]["done"] == true).await;
+        if number > 1 {
+            assert_eq!(progress(number - 1).await, ends[ends.len() - 1], "what came later is not counted");
+        }
+        ends.push(progress(number).await);
+    }
+    let listed: Vec<_> = ends.iter().map(|end| end["answer"]["listed"].as_u64().unwrap()).collect();
+    assert_eq!(listed, [3, 2, 5]);
+    let forgotten = progress(1).await;
+    assert!(forgotten["error"].as_str().unwrap().contains("does not know this one any more"), "{forgotten}");
+    worker.terminate(PATIENCE).await.expect_code(0);
+}
+
+/// A rule that brings nothing: unknown, disabled, or unknown to the worker that was started with another config. None of
+/// these is a success.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rule_that_would_bring_nothing_is_refused() {
+    let rules = "[[rules]]\nid = \"on\"\ntarget = \"dr\"\nprefix = \"on/\"\n\
+                 [[rules]]\nid = \"off\"\ntarget = \"dr\"\nprefix = \"off/\"\nstatus = \"disabled\"\n";
+    let mut pair = Setup::on(Server::Ministack, Server::Ministack).rule(rules).build().await;
+    pair.source.put("new/k", "content").await;
+    let refused = async |pair: &Pair, args: &[&str], sentence: &str| {
+        let said = ["refused.out", "refused.err"].map(|name| pair.directory.path().join(name));
+        let output = spawn_repl_into(pair, args, said).end(PATIENCE).await.expect_code(2);
+        assert!(output.stderr.contains(sentence), "{args:?}: {}", output.stderr);
+    };
+    let unknown = "there is no rule \"new\"; there are on, off";
+    let disabled = "rule \"off\" is disabled: enable it in the config, or name another";
+    for args in [&["sync", "--rule"][..], &["sync", "--full", "--rule"], &["verify", "--rule"], &["plan", "--rule"]] {
+        refused(&pair, &[args, &["new"]].concat(), unknown).await;
+        refused(&pair, &[args, &["off"]].concat(), disabled).await;
+    }
+    let mut worker = spawn_repl(&pair, &["run"]);
+    eventually("the worker listens", PATIENCE, async || pair.ledger.join("repl.sock").exists()).await;
+    pair.setup.rule = format!("{rules}[[rules]]\nid = \"new\"\ntarget = \"dr\"\nprefix = \"new/\"\n");
+    pair.setup.rule = pair.setup.rule.replace("disabled", "enabled");
+    pair.write_config();
+    let restart = ", says the running worker: where the config has changed, restart it first";
+    refused(&pair, &["sync", "--rule", "new"], &format!("{unknown}{restart}")).await;
+    refused(&pair, &["sync", "--rule", "off"], &format!("{disabled}{restart}")).await;
+    let answer = asked(&pair, r#"{"ask":"brake-release","target":"nobody"}"#).await;
+    assert_eq!(answer["error"], "there is no target \"nobody\"; there are dr", "{answer}");
+    worker.terminate(PATIENCE).await.expect_code(0);
+    let synced = run_repl(&pair, &["sync", "--rule", "new", "--json"], PATIENCE).await.expect_code(0);
+    assert_eq!(numbers(&synced, &["listed", "copied"]), [1, 1]);
+}
+
+/// What the worker answers to a question on its socket.
+async fn asked(pair: &Pair, question: &str) -> serde_json::Value {
+    let mut stream = UnixStream::connect(pair.ledger.join("repl.sock")).await.unwrap();
+    stream.write_all(format!("{question}\n").as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    serde_json::from_str(&answer).unwrap()
 }

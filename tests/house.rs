@@ -290,7 +290,7 @@ const HOMES: [(&str, &[&str]); 27] = [
     ("hyper_util", &["aws", "web/server.rs"]),
     ("hyper_rustls", &["aws"]),
     ("rustls", &["aws"]),
-    ("rustix", &["cli/check/machine.rs"]),
+    ("rustix", &["cli/beside.rs", "cli/check/machine.rs"]),
     ("csv", &["engine/manifest/columns.rs"]),
     // Files of receipts, and files of lists of objects: the rooms are a floor apart.
     ("flate2", &["audit/receipts/pack.rs", "engine/manifest/lines.rs"]),
@@ -416,6 +416,15 @@ fn silent_rooms(files: &[File]) -> Vec<String> {
 fn loose_ends(files: &[File]) -> Vec<String> {
     let banned = ["unbounded_channel", "tokio::spawn", "task::spawn(", "unbounded("];
     found_in(files, &banned, "nothing unbounded, every task joined")
+}
+
+/// What panics where the other end of a pipe is closed.
+fn prints(files: &[File]) -> Vec<String> {
+    found_in(
+        files,
+        &["print!(", "println!(", "eprint!(", "eprintln!("],
+        "say and complain of cli::progress bear a closed pipe",
+    )
 }
 
 fn impure(files: &[File]) -> Vec<String> {
@@ -613,6 +622,16 @@ fn a_loose_end_is_seen() {
 }
 
 #[test]
+fn a_closed_pipe_ends_nothing() {
+    assert_none(&prints(&house()));
+}
+
+#[test]
+fn a_print_is_seen() {
+    assert_eq!(prints(&one("cli/x.rs", "fn f() { print!(); eprintln!(); write!(out); say(); }")).len(), 2);
+}
+
+#[test]
 fn model_and_plan_are_pure() {
     assert_none(&impure(&house()));
 }
@@ -661,6 +680,36 @@ fn unexplained(manifest: &str, readme: &str) -> Vec<String> {
         }
     }
     found
+}
+
+/// Rows of the README's table of crates whose rooms are not those that name the crate; shared ones may be anywhere.
+fn misplaced(files: &[File], readme: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    let table = readme.split("| crate | room | why |").nth(1).unwrap_or_default();
+    for row in table.lines().skip(2).take_while(|line| line.starts_with('|')) {
+        let cells: Vec<&str> = row.split('|').map(str::trim).collect();
+        // The one whose library has another name.
+        let name = if cells[1] == "md-5" { "md5".to_owned() } else { cells[1].replace('-', "_") };
+        let told: BTreeSet<&str> = cells[2].split(", ").collect();
+        let rooms: BTreeSet<&str> =
+            files.iter().filter(|file| crates_named(file).contains(&name)).map(File::room).collect();
+        if told != BTreeSet::from(["shared"]) && told != rooms {
+            found.push(format!("README.md: {} is said to live in {told:?} and lives in {rooms:?}", cells[1]));
+        }
+    }
+    found
+}
+
+#[test]
+fn the_readme_says_where_each_crate_lives() {
+    assert_none(&misplaced(&house(), include_str!("../README.md")));
+}
+
+#[test]
+fn a_misplaced_crate_is_seen() {
+    let table = "| crate | room | why |\n|---|---|---|\n| md-5 | engine | x |\n| sled | ledger, plan | y |\n\n| z |";
+    let files = [File::new("engine/x.rs", "use md5::Md5;"), File::new("ledger/kv.rs", "use sled::Db;")];
+    assert_eq!(misplaced(&files, table).len(), 1);
 }
 
 #[test]

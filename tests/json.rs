@@ -9,7 +9,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use serde_json::Value;
-use support::pair::Setup;
+use support::compare::list;
+use support::pair::{Pair, Setup};
 use support::proxy::{Act, Proxy, Rule};
 use support::servers::Server;
 use support::worker::{Worker, eventually, run_repl, spawn_repl, spawn_repl_into};
@@ -43,20 +44,44 @@ fn shape(path: &str, value: &Value, into: &mut BTreeMap<String, BTreeSet<&'stati
     into.entry(path.to_owned()).or_default().insert(kind);
 }
 
+/// What was seen of all commands.
+#[derive(Default)]
+struct Shapes {
+    types: BTreeMap<String, BTreeSet<&'static str>>,
+    /// The fields of each command's object itself, which are the same in every world.
+    fields: BTreeMap<String, BTreeSet<String>>,
+    wrong: Vec<String>,
+}
+
+impl Shapes {
+    fn note(&mut self, command: &str, told: &Value) {
+        shape(command, told, &mut self.types);
+        let fields: BTreeSet<String> = told.as_object().unwrap().keys().cloned().collect();
+        let first = self.fields.entry(command.to_owned()).or_insert_with(|| fields.clone());
+        for field in first.symmetric_difference(&fields) {
+            self.wrong.push(format!("{command}.{field} is there in one world and not in another"));
+        }
+    }
+}
+
 async fn answered(worker: &mut Worker) {
     eventually("it answers", PATIENCE, async || worker.runs() && worker.stderr().contains("running")).await;
 }
 
-/// All objects in two worlds: one with failures of every kind, stopped and running, and one where nothing ever ran.
-async fn shapes() -> BTreeMap<String, BTreeSet<&'static str>> {
+/// All objects in three worlds: where nothing ever ran, and with failures of every kind, stopped and running.
+async fn shapes() -> Shapes {
     let target = Proxy::before(&Server::Ministack.access().endpoint);
     let mut setup = Setup::on(Server::Ministack, Server::Ministack);
     setup.target_endpoint = Some(target.endpoint());
-    let pair = setup.more("[transfer]\nmode = \"stream\"\n").build().await;
+    let mut pair = setup.build().await;
+    pair.setup.more =
+        format!("[transfer]\nmode = \"stream\"\n[receipts]\nbucket = \"{}\"\nprefix = \"r/\"\n", pair.target.name);
+    pair.write_config();
     let object = format!("s3://{}/denied", pair.source.name);
-    let commands: [(&str, &[&str]); 12] = [
+    let commands: [(&str, &[&str]); 13] = [
         ("plan", &["plan"]),
-        ("sync", &["sync", "--dry-run", "--full"]),
+        ("plan", &["sync", "--dry-run", "--full"]),
+        ("check", &["check", "--read-only"]),
         ("verify", &["verify"]),
         ("status", &["status"]),
         ("failures", &["failures"]),
@@ -68,12 +93,10 @@ async fn shapes() -> BTreeMap<String, BTreeSet<&'static str>> {
         ("pause", &["pause"]),
         ("resume", &["resume"]),
     ];
-    let mut found = BTreeMap::new();
-    let ask = async |found: &mut BTreeMap<_, _>| {
+    let mut found = Shapes::default();
+    let ask = async |found: &mut Shapes| {
         for (name, args) in commands {
-            let said = ["asked.out", "asked.err"].map(|name| pair.directory.path().join(name));
-            let name = if args.contains(&"--dry-run") && name == "sync" { "plan" } else { name };
-            shape(name, &spawn_repl_into(&pair, &[args, &["--json"]].concat(), said).end(PATIENCE).await.json(), found);
+            found.note(name, &told(&pair, args).await);
         }
     };
     ask(&mut found).await;
@@ -84,26 +107,43 @@ async fn shapes() -> BTreeMap<String, BTreeSet<&'static str>> {
     }
     pair.put_message("{\"Records\": 1}").await;
     let ended = run_repl(&pair, &["run", "--until-idle=1s", "--json"], PATIENCE).await.expect_code(1).json();
-    shape("run", &ended, &mut found);
-    let synced = run_repl(&pair, &["sync", "--json"], PATIENCE).await.json();
-    shape("sync", &synced, &mut found);
+    found.note("run", &ended);
+    found.note("verify-receipts", &told(&pair, &["verify", "--receipts", &receipts(&pair).await]).await);
+    found.note("sync", &told(&pair, &["sync"]).await);
     ask(&mut found).await;
     let mut worker = spawn_repl(&pair, &["run"]);
     answered(&mut worker).await;
     ask(&mut found).await;
-    let retried = run_repl_beside(&pair, &["failures", "retry", "--all", "--json"]).await;
-    shape("failures-retry", &retried, &mut found);
-    let dropped = run_repl_beside(&pair, &["failures", "drop", "--all", "--yes", "--json"]).await;
-    shape("failures-drop", &dropped, &mut found);
-    let drained = run_repl_beside(&pair, &["drain", "--json"]).await;
-    shape("drain", &drained, &mut found);
+    for (name, args) in [
+        ("sync", &["sync"][..]),
+        ("failures-show", &["failures", "show", "1"]),
+        ("failures-retry", &["failures", "retry", "--all"]),
+        ("failures-drop", &["failures", "drop", "--all", "--yes"]),
+        ("drain", &["drain"]),
+    ] {
+        found.note(name, &told(&pair, args).await);
+    }
     worker.end(PATIENCE).await;
     found
 }
 
-async fn run_repl_beside(pair: &support::pair::Pair, args: &[&str]) -> Value {
-    let said = ["beside.out", "beside.err"].map(|name| pair.directory.path().join(name));
-    spawn_repl_into(pair, args, said).end(PATIENCE).await.json()
+/// A directory of the receipts in the target, and of one that is damaged.
+async fn receipts(pair: &Pair) -> String {
+    let place = pair.directory.path().join("receipts");
+    std::fs::create_dir(&place).unwrap();
+    std::fs::write(place.join("damaged.jsonl"), "no receipt\n").unwrap();
+    let uploaded = list(&pair.target).await.into_iter().filter(|version| version.key.starts_with("r/"));
+    for (nth, version) in uploaded.enumerate() {
+        let got = pair.target.s3.get_object().bucket(&pair.target.name).key(&version.key).send().await.unwrap();
+        std::fs::write(place.join(format!("{nth}.jsonl.gz")), got.body.collect().await.unwrap().into_bytes()).unwrap();
+    }
+    place.display().to_string()
+}
+
+/// What a command tells, beside a worker if there is one.
+async fn told(pair: &Pair, args: &[&str]) -> Value {
+    let said = ["told.out", "told.err"].map(|name| pair.directory.path().join(name));
+    spawn_repl_into(pair, &[args, &["--json"]].concat(), said).end(PATIENCE).await.json()
 }
 
 /// The types of what is known.
@@ -111,16 +151,38 @@ fn known<'k>(kinds: &BTreeSet<&'k str>) -> BTreeSet<&'k str> {
     kinds.iter().copied().filter(|kind| *kind != "null").collect()
 }
 
-/// What stands in code spans of README: that is where fields are named.
-fn documented() -> BTreeSet<String> {
-    let spans = README.split('`').skip(1).step_by(2);
-    let words = spans.flat_map(|span| span.split(|c: char| !c.is_ascii_alphanumeric() && c != '_'));
-    words.map(ToOwned::to_owned).collect()
+/// Where README names the fields of a command's object: in the paragraphs that say so.
+fn places(command: &str) -> &'static [&'static str] {
+    match command {
+        "status" | "run" => &["`repl status --json`", "of the status"],
+        "plan" => &["`repl plan --json`"],
+        // Its requests are told in the words of the plan.
+        "sync" => &["`repl sync --json`", "`repl plan --json`"],
+        "verify" => &["`repl verify --json`"],
+        "verify-receipts" => &["`repl verify --receipts DIR --json`"],
+        "check" => &["`repl check --json`"],
+        "failures" | "failures-show" => &["`repl failures --json`"],
+        "why" => &["`repl why s3"],
+        "brake" | "brake-release" => &["`repl brake --json`"],
+        "limit" => &["limits {bandwidth"],
+        "apply" => &["`repl apply --json`"],
+        "pause" | "resume" | "drain" | "failures-retry" | "failures-drop" => &["`pause` and `resume` with `--json`"],
+        other => panic!("where does README tell of {other}?"),
+    }
+}
+
+/// What stands in code spans of those paragraphs.
+fn documented(command: &str) -> BTreeSet<&str> {
+    let tells = |paragraph: &&str| places(command).iter().any(|place| paragraph.contains(place));
+    let paragraphs: Vec<&str> = README.split("\n\n").filter(tells).collect();
+    assert!(!paragraphs.is_empty(), "README does not tell of {command}");
+    let spans = paragraphs.into_iter().flat_map(|paragraph| paragraph.split('`').skip(1).step_by(2));
+    spans.flat_map(|span| span.split(|c: char| !c.is_ascii_alphanumeric() && c != '_')).collect()
 }
 
 #[tokio::test]
 async fn fields_and_types_stay_and_are_documented() {
-    let found = shapes().await;
+    let Shapes { types: found, mut wrong, .. } = shapes().await;
     let line = |(path, kinds): (&String, &BTreeSet<&str>)| {
         format!("{path}: {}", kinds.iter().copied().collect::<Vec<_>>().join(" | "))
     };
@@ -134,7 +196,6 @@ async fn fields_and_types_stay_and_are_documented() {
         .map(|line| line.split_once(": ").unwrap())
         .map(|(path, kinds)| (path, kinds.split(" | ").collect()))
         .collect();
-    let mut wrong = Vec::new();
     for (path, kinds) in &kept {
         match found.get(*path) {
             None => wrong.push(format!("{path} is gone")),
@@ -147,11 +208,10 @@ async fn fields_and_types_stay_and_are_documented() {
     }
     let new = found.keys().filter(|path| !kept.contains_key(path.as_str()));
     wrong.extend(new.map(|path| format!("{path} is new: write {SHAPES} anew")));
-    let documented = documented();
     for path in found.keys() {
-        let field = path.rsplit('.').next().unwrap().trim_end_matches("[]");
-        if path.contains('.') && !documented.contains(field) {
-            wrong.push(format!("README does not name {path}"));
+        let (command, field) = (path.split('.').next().unwrap(), path.rsplit('.').next().unwrap());
+        if path.contains('.') && !documented(command).contains(field.trim_end_matches("[]")) {
+            wrong.push(format!("README does not name {path} where it tells of that command"));
         }
     }
     assert!(wrong.is_empty(), "{wrong:#?}");

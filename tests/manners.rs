@@ -4,7 +4,7 @@
 mod support;
 
 use std::io::Read;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
@@ -122,15 +122,25 @@ fn a_config_that_cannot_be_read_is_told_in_one_sentence_with_its_remedy() {
     );
 }
 
-/// Runs the program as another user than the one who owns everything; `None` where this one may not do so.
-fn as_nobody(place: &Path, args: &[&str]) -> Option<Output> {
+/// The user that [`nobody`] is.
+const NOBODY: u32 = 65534;
+
+/// The same as another user than the one who owns everything.
+fn nobody(place: &Path, command: &Command) -> Command {
     let binary = place.join("repl");
     if !binary.exists() {
         std::fs::copy(REPL, &binary).unwrap();
     }
-    let mut command = Command::new("setpriv");
-    command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(binary).args(args);
-    let output = command.output().ok()?;
+    let mut other = Command::new("setpriv");
+    other.args([format!("--reuid={NOBODY}"), format!("--regid={NOBODY}"), "--clear-groups".to_owned()]);
+    other.arg(binary).args(command.get_args());
+    other.envs(command.get_envs().map(|(name, value)| (name, value.unwrap())));
+    other
+}
+
+/// Runs the program as that user; `None` where this one may not do so.
+fn as_nobody(place: &Path, args: &[&str]) -> Option<Output> {
+    let output = nobody(place, Command::new(REPL).args(args)).output().ok()?;
     (!text(&output.stderr).contains("setpriv:")).then_some(output)
 }
 
@@ -145,13 +155,70 @@ fn another_users_config_and_ledger_are_told_as_such() {
     let args = [args[0].as_str(), &args[1], &args[2]];
     let Some(output) = as_nobody(place.path(), &args) else { return };
     let said = sentence(&output, 3);
-    assert!(said.contains("belongs to another user; ") && said.contains("as that user, or as root"), "{said}");
+    assert!(said.ends_with("it belongs to another user; ask as that user"), "{said}");
     std::fs::set_permissions(&config, PermissionsExt::from_mode(0o600)).unwrap();
     let said = sentence(&as_nobody(place.path(), &args).unwrap(), 2);
     assert!(
         said.ends_with("this user may not read it; run as the user that it belongs to, or give that right"),
         "{said}"
     );
+}
+
+/// What root does beside another user's worker, or tries with the ledger that it left, does not shut that user out.
+#[tokio::test]
+async fn root_leaves_a_ledger_to_its_user() {
+    let pair = Setup::on(Server::Ministack, Server::Ministack).build().await;
+    let place = pair.directory.path();
+    std::fs::set_permissions(place, PermissionsExt::from_mode(0o755)).unwrap();
+    std::fs::create_dir_all(&pair.ledger).unwrap();
+    if chown(&pair.ledger, Some(NOBODY), Some(NOBODY)).is_err() || as_nobody(place, &["--help"]).is_none() {
+        return eprintln!("SKIPPED: only root can be two users");
+    }
+    pair.source.put("k", "v").await;
+    let works = || {
+        let output = nobody(place, &for_pair(&pair, &["run", "--until-idle=1s"])).output().unwrap();
+        assert!(output.status.success(), "{}", text(&output.stderr));
+    };
+    works();
+    for args in [&["status"][..], &["pause"], &["failures"], &["sync"], &["run", "--until-idle=1s"]] {
+        let said = sentence(&for_pair(&pair, args).output().unwrap(), 3);
+        let ledger = pair.ledger.display();
+        assert_eq!(
+            said,
+            format!("could not open the ledger {ledger}: it belongs to user {NOBODY}; run this as that user")
+        );
+    }
+    let checks = || {
+        let checked = text(&for_pair(&pair, &["check"]).output().unwrap().stdout);
+        // How long a flush takes is the affair of a machine that may be busy.
+        let fails = |line: &str| line.starts_with("fail ") && !line.contains("a flush to disk in");
+        assert!(checked.contains(" passed, ") && !checked.lines().any(fails), "{checked}");
+        let kept = files(&pair.ledger);
+        assert!(kept.iter().any(|(path, _)| path.ends_with("endpoints.json")), "{kept:?}");
+        for (path, mode) in kept {
+            assert_eq!(std::fs::symlink_metadata(&path).unwrap().uid(), NOBODY, "{path:?}");
+            assert_eq!(mode & 0o077, 0, "{path:?}");
+        }
+    };
+    checks();
+    works();
+    let passing = pair.ledger.join(".repl-check-1");
+    std::fs::write(&passing, "").unwrap();
+    std::fs::set_permissions(&passing, PermissionsExt::from_mode(0o600)).unwrap();
+    works();
+    std::fs::remove_file(passing).unwrap();
+    let mut running = nobody(place, &for_pair(&pair, &["run"]));
+    running.stdout(Stdio::null()).stderr(Stdio::null());
+    let mut worker = tokio::process::Command::from(running).kill_on_drop(true).spawn().unwrap();
+    eventually("it answers root", PATIENCE, async || {
+        for_pair(&pair, &["status", "--json"]).output().unwrap().status.success()
+    })
+    .await;
+    checks();
+    let pid = worker.id().unwrap().to_string();
+    assert!(Command::new("kill").args(["-s", "TERM", &pid]).status().unwrap().success());
+    assert!(worker.wait().await.unwrap().success());
+    works();
 }
 
 /// As `repl … | head -0`: stdout is a pipe that nobody reads.
@@ -176,7 +243,14 @@ async fn closed_pipes_are_silent() {
     pair.source.put("k", "v").await;
     pair.put_message("not an event").await;
     let object = format!("s3://{}/k", pair.source.name);
-    let ended: [(&[&str], i32); 20] = [
+    let template = pair.config.with_file_name("init.toml");
+    let bucket = pair.source.name.as_str();
+    let init = ["init", "--source", bucket, "--source-region", "us-east-1", "--target", "b", "--target-region", "x"];
+    let ended: [(&[&str], i32); 24] = [
+        (&["check", "--read-only"], 0),
+        (&["check", "--read-only", "--json"], 0),
+        (&[&init[..], &["--output", "-"]].concat(), 0),
+        (&[&init[..], &["--output", template.to_str().unwrap()]].concat(), 0),
         (&["run", "--until-idle=1s", "--json"], 1),
         (&["sync", "--json"], 0),
         (&["sync"], 0),
@@ -264,6 +338,27 @@ async fn a_service_manager_is_told_when_the_worker_is_ready_alive_and_ending() {
     assert!(Command::new("kill").args(["-s", "TERM", &pid]).status().unwrap().success());
     while !told().contains("STOPPING=1\n") {}
     assert!(worker.wait().await.unwrap().success());
+}
+
+/// A worker that is ready has ears for whoever ends it: told at that very moment, it drains.
+#[tokio::test]
+async fn a_worker_that_is_ready_can_be_ended() {
+    let pair = Setup::on(Server::Ministack, Server::Ministack).build().await;
+    for attempt in 0..10 {
+        let place = pair.directory.path().join(format!("notify-{attempt}"));
+        let manager = UnixDatagram::bind(&place).unwrap();
+        manager.set_read_timeout(Some(PATIENCE)).unwrap();
+        let mut command = for_pair(&pair, &["run"]);
+        command.env("NOTIFY_SOCKET", &place).stdout(Stdio::null()).stderr(Stdio::null());
+        let mut worker = tokio::process::Command::from(command).kill_on_drop(true).spawn().unwrap();
+        let pid = worker.id().unwrap().to_string();
+        let mut message = [0_u8; 4096];
+        let length = manager.recv(&mut message).unwrap();
+        assert_eq!(text(&message[..length]), "READY=1\n");
+        assert!(Command::new("kill").args(["-s", "TERM", &pid]).status().unwrap().success());
+        let ended = worker.wait().await.unwrap();
+        assert_eq!(ended.code(), Some(0), "{ended}");
+    }
 }
 
 /// Every file below a place, with its mode.

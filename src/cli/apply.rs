@@ -1,7 +1,6 @@
 //! `repl apply`: brings AWS to what the config wants, or takes away what it brought.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::io::{IsTerminal as _, Write as _};
+use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
@@ -15,12 +14,12 @@ use crate::desired::{
 };
 use crate::model::fault::{Fault, Side};
 use crate::ports::setup::{LifecycleRule, Place};
-use crate::watch::alarms::{self, Tier};
+use crate::watch::alarms;
 
 use super::args;
 use super::progress::{complain, say};
 use super::world::endpoint;
-use super::{Exit, Failure};
+use super::{Exit, Failure, ask, monitor};
 
 /// Longer values are cut in what is printed; `--json` has them whole.
 const SHOWN: usize = 160;
@@ -35,7 +34,7 @@ pub(super) async fn apply(config: &Config, args: &args::Apply, verbose: u8) -> R
         ));
     }
     let changing = !args.dry_run;
-    if args.destroy && changing && !args.yes && !std::io::stdin().is_terminal() {
+    if args.destroy && changing && !args.yes && !ask::is_somebody_there() {
         return Err(Failure::usage(
             "there is no terminal to ask on whether to remove anything: look with --dry-run, then give --yes",
         ));
@@ -103,12 +102,8 @@ fn parts(part: args::Part) -> BTreeSet<Part> {
 }
 
 fn confirmed(planned: usize) -> Result<bool, Failure> {
-    let unasked = |error: std::io::Error| Failure::usage(format!("could not ask on the terminal: {error}"));
-    eprint!("remove or change these {planned}? Only \"yes\" goes on: ");
-    std::io::stderr().flush().map_err(unasked)?;
-    let mut answer = String::new();
-    std::io::stdin().read_line(&mut answer).map_err(unasked)?;
-    Ok(answer.trim() == "yes")
+    let answer = ask::person(&format!("remove or change these {planned}? Only \"yes\" goes on: "))?;
+    Ok(answer.as_deref() == Some("yes"))
 }
 
 // What is printed ------------------------------------------------------------------------------------------------------
@@ -253,32 +248,19 @@ fn lifecycle(config: &Config) -> LifecycleSettings {
 
 fn escalation_settings(config: &Config) -> EscalationSettings {
     let escalation = &config.escalation;
-    let tiers = [
-        (Tier::Standard, &escalation.standard),
-        (Tier::Critical, &escalation.critical),
-        (Tier::Management, &escalation.management),
-    ];
-    let hears = |told: &Option<Told>| match told {
+    let hears = |told: Option<&Told>| match told {
         Some(Told::Emails(emails)) => Hears::Emails(emails.clone()),
         Some(Told::Topic(arn)) => Hears::Topic(arn.clone()),
         None => Hears::Nobody,
     };
-    let definitions = alarms::definitions(&alarms::Settings {
-        prefix: escalation.prefix.clone(),
-        namespace: config.monitoring.namespace.clone(),
-        source_bucket: config.source.bucket.clone(),
-        period: escalation.period,
-        thresholds: escalation.thresholds,
-        canary: config.canary.map(|canary| canary.every),
-    });
     EscalationSettings {
         region: config.monitoring.connection.region.clone(),
         watcher: if config.monitoring.cloudwatch { Watcher::CloudWatch } else { Watcher::Worker },
-        tiers: tiers.into_iter().map(|(tier, told)| (tier, hears(told))).collect::<BTreeMap<_, _>>(),
+        tiers: escalation.tiers().into_iter().map(|(tier, told)| (tier, hears(told))).collect(),
         kms_key: escalation.kms_key.clone(),
         forwarding_role: escalation.forwarding_role_arn.clone(),
         source_alarms: source_alarms(config),
-        definitions,
+        definitions: alarms::definitions(&monitor::definitions(config)),
         sla_seconds: config.sla.threshold.as_secs(),
         namespace: config.monitoring.namespace.clone(),
         period_seconds: escalation.period.as_secs(),

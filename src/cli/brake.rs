@@ -38,19 +38,24 @@ async fn show(config: &Config) -> Result<Value, Failure> {
 }
 
 async fn let_go(config: &Config, target: Option<&str>) -> Result<Value, Failure> {
-    if let Some(target) = target
-        && !config.targets.iter().any(|known| known.id.as_str() == target)
-    {
-        let known: Vec<&str> = config.targets.iter().map(|target| target.id.as_str()).collect();
-        return Err(Failure::usage(format!("there is no target {target:?}; there are {}", known.join(", "))));
-    }
+    let known = known_target(config, target)?;
     let question = json!({"ask": "brake-release", "target": target});
     match reach(config, &question, Absent::Left).await? {
         Reached::Worker(report) => Ok(report),
-        Reached::Ledger(ledger) => release_in(&ledger, target.map(TargetId::new), SystemClock.now()).await,
+        Reached::Ledger(ledger) => release_in(&ledger, known, SystemClock.now()).await,
         Reached::Nothing => Ok(with_released(unknown(), 0)),
         Reached::Silence => Err(silence()),
     }
+}
+
+/// Refuses a target's name that the config does not have.
+fn known_target(config: &Config, asked: Option<&str>) -> Result<Option<TargetId>, Failure> {
+    let Some(target) = asked else { return Ok(None) };
+    if config.targets.iter().any(|known| known.id.as_str() == target) {
+        return Ok(Some(TargetId::new(target)));
+    }
+    let known: Vec<&str> = config.targets.iter().map(|target| target.id.as_str()).collect();
+    Err(Failure::usage(format!("there is no target {target:?}; there are {}", known.join(", "))))
 }
 
 /// In the worker: what the brake does.
@@ -60,7 +65,7 @@ pub(super) fn of_worker(worker: &Worker) -> Result<Value, Failure> {
 
 /// In the worker: releases it.
 pub(super) async fn release(worker: &Worker, question: &Value) -> Result<Value, Failure> {
-    let target = question.get("target").and_then(Value::as_str).map(TargetId::new);
+    let target = known_target(&worker.config, question.get("target").and_then(Value::as_str))?;
     let now = worker.world.clock().now();
     let report = release_in(&worker.ledger, target, now).await?;
     worker.engine.wake();

@@ -1,6 +1,5 @@
 //! `repl failures`: what is parked and why, what mends it, and the ways back.
 
-use std::io::{IsTerminal, Write};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -18,7 +17,7 @@ use super::reach::{Absent, Reached, reach, silence};
 use super::remedy::remedy;
 use super::worker::Worker;
 use super::world::{Aws, SystemClock};
-use super::{Exit, Failure};
+use super::{Exit, Failure, ask};
 
 /// Quarantined messages that a list tells.
 const LISTED: usize = 100;
@@ -348,13 +347,13 @@ fn table(report: &Value) -> String {
         out.push_str(&format!(
             "group {id}: {}\n  {} objects, {} bytes, the oldest {} old, such as {:?}\n  {}\n  to mend it: {}\n  \
              tried again in {}, and with it all others of the group; `repl failures retry --group {id}` tries at once\n",
-            text(group, "cause"),
+            printable(text(group, "cause")),
             number(group, "count"),
             number(group, "bytes"),
             seconds(group, "oldest_age_seconds"),
             text(group, "example"),
             printable(text(group, "fault")),
-            text(group, "fix"),
+            printable(text(group, "fix")),
             seconds(group, "next_probe_seconds"),
         ));
     }
@@ -471,17 +470,28 @@ fn tell_dropped(answer: &Value, which: &Which, json: bool) -> Exit {
 /// Asks a person on a terminal; elsewhere the answer must be given beforehand.
 fn is_meant(which: &Which) -> Result<bool, Failure> {
     let sentence = format!("everything that is parked {} is given up for good", which.words());
-    if !std::io::stdin().is_terminal() {
+    if !ask::is_somebody_there() {
         return Err(Failure::usage(format!("nothing was dropped: {sentence}; add --yes if that is meant")));
     }
-    eprint!("{sentence}, and not replicated. Go on? [y/N] ");
-    let unasked = |error| Failure::usage(format!("could not ask: {error}; add --yes if it is meant"));
-    std::io::stderr().flush().map_err(unasked)?;
-    let mut line = String::new();
-    std::io::stdin().read_line(&mut line).map_err(unasked)?;
-    let meant = ["y", "yes"].contains(&line.trim().to_ascii_lowercase().as_str());
+    let answer = ask::person(&format!("{sentence}, and not replicated. Go on? [y/N] "))?.unwrap_or_default();
+    let meant = ["y", "yes"].contains(&answer.to_ascii_lowercase().as_str());
     if !meant {
         complain("nothing was dropped");
     }
     Ok(meant)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_of_a_group_steers_the_terminal() {
+        let group = json!({"id": 1, "count": 1, "bytes": 1, "example": "k\u{1b}[2J", "cause": "c\u{1b}[2J",
+            "fault": "f\u{1b}[2J", "fix": "x\u{1b}[2J"});
+        let message = json!({"id": 1, "received": "T", "reason": "r\u{1b}[2J"});
+        let text = table(&json!({"groups": [group], "quarantined": [message], "quarantined_total": 1}));
+        assert!(text.contains("c\u{fffd}[2J") && text.contains("x\u{fffd}[2J"), "{text:?}");
+        assert!(!text.contains('\u{1b}'), "{text:?}");
+    }
 }

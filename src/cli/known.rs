@@ -2,7 +2,7 @@
 //! while a worker has that open, and read when one starts.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -10,6 +10,9 @@ use serde::{Deserialize, Serialize};
 use crate::config::Target;
 use crate::model::object::Timestamp;
 
+use super::beside;
+
+const NAME: &str = "endpoints.json";
 /// Another form is not guessed at: as if nothing were known.
 const FORMAT: u32 = 1;
 /// Stores are upgraded and policies mended: older knowledge is none.
@@ -59,10 +62,6 @@ struct File {
     targets: BTreeMap<String, Known>,
 }
 
-fn place(ledger: &Path) -> PathBuf {
-    ledger.join("endpoints.json")
-}
-
 /// Remembers it, where there is a ledger: `false` where there is none yet. Where nothing was found out of a target, what
 /// was known of it stays.
 pub(super) fn write(ledger: &Path, learnt: BTreeMap<String, Known>) -> std::io::Result<bool> {
@@ -72,14 +71,12 @@ pub(super) fn write(ledger: &Path, learnt: BTreeMap<String, Known>) -> std::io::
     let mut targets = file(ledger).unwrap_or_default().targets;
     targets.extend(learnt.into_iter().filter(|(_, known)| !known.is_empty()));
     let text = serde_json::to_vec(&File { format: FORMAT, targets }).map_err(std::io::Error::from)?;
-    let new = ledger.join("endpoints.json.new");
-    std::fs::write(&new, text)?;
-    std::fs::rename(&new, place(ledger))?;
+    beside::write(ledger, NAME, &text)?;
     Ok(true)
 }
 
 fn file(ledger: &Path) -> Option<File> {
-    let text = std::fs::read(place(ledger)).ok()?;
+    let text = std::fs::read(ledger.join(NAME)).ok()?;
     serde_json::from_slice::<File>(&text).ok().filter(|file| file.format == FORMAT)
 }
 
@@ -112,7 +109,7 @@ mod tests {
         assert_eq!(read(directory.path(), &elsewhere, now), None);
         let late = Timestamp(now.0 + 31 * 24 * 60 * 60 * 1000);
         assert_eq!(read(directory.path(), &target, late), None);
-        std::fs::write(place(directory.path()), r#"{"format":2,"targets":{}}"#).unwrap();
+        std::fs::write(directory.path().join(NAME), r#"{"format":2,"targets":{}}"#).unwrap();
         assert_eq!(read(directory.path(), &target, now), None, "another form is not guessed at");
     }
 }

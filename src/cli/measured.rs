@@ -1,13 +1,13 @@
 //! How fast the last sync was: kept in a file beside the ledger, so that a plan can be made while a worker has it open.
 
-use std::fs::OpenOptions;
-use std::io::{ErrorKind::NotFound, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::beside;
+
+const NAME: &str = "measured.json";
 /// Shorter syncs tell nothing.
 const TELLING: Duration = Duration::from_secs(2);
 
@@ -33,21 +33,13 @@ impl Measured {
     }
 }
 
-fn place(ledger: &Path) -> PathBuf {
-    ledger.join("measured.json")
-}
-
 /// Remembers it, if it was long enough to tell something. That it cannot be written is no fault of a sync.
 pub(super) fn write(ledger: &Path, measured: &Measured) {
     if measured.objects == 0 || measured.seconds < TELLING.as_secs_f64() {
         return;
     }
-    let written = serde_json::to_vec(measured).map_err(std::io::Error::from).and_then(|text| {
-        let new = ledger.join("measured.json.new");
-        std::fs::remove_file(&new).or_else(|error| if error.kind() == NotFound { Ok(()) } else { Err(error) })?;
-        OpenOptions::new().create_new(true).write(true).mode(0o600).open(&new)?.write_all(&text)?;
-        std::fs::rename(&new, place(ledger))
-    });
+    let written = serde_json::to_vec(measured).map_err(std::io::Error::from);
+    let written = written.and_then(|text| beside::write(ledger, NAME, &text));
     if let Err(error) = written {
         tracing::debug!(%error, "the rate of this sync could not be kept");
     }
@@ -55,7 +47,7 @@ pub(super) fn write(ledger: &Path, measured: &Measured) {
 
 /// What the last sync came to, where that is known.
 pub(super) fn read(ledger: &Path) -> Option<Measured> {
-    let text = std::fs::read(place(ledger)).ok()?;
+    let text = std::fs::read(ledger.join(NAME)).ok()?;
     serde_json::from_slice(&text).ok().filter(|measured: &Measured| measured.seconds.is_finite())
 }
 
@@ -74,7 +66,7 @@ mod tests {
         }
         write(directory.path(), &long);
         assert_eq!(read(directory.path()).map(|kept| kept.rates()), Some((1 << 18, 2.5)));
-        std::fs::write(place(directory.path()), "{").unwrap();
+        std::fs::write(directory.path().join(NAME), "{").unwrap();
         assert_eq!(read(directory.path()), None, "half a file is none");
     }
 }

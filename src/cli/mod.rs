@@ -5,6 +5,8 @@
 
 mod apply;
 mod args;
+mod ask;
+mod beside;
 mod brake;
 mod canary;
 mod check;
@@ -39,6 +41,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use crate::audit::Further;
 use crate::config::{self, Config};
 use crate::model::fault::Fault;
 
@@ -152,11 +155,22 @@ async fn carry_out(args: &Args) -> Result<Exit, Failure> {
     }
 }
 
-/// Refuses a rule's id that the config does not have.
+/// Refuses a rule's id that the config does not have, or has disabled: what is asked of it would come to nothing.
 fn known_rule(config: &Config, asked: Option<&str>) -> Result<(), Failure> {
-    let Some(id) = asked.filter(|id| !config.rules.iter().any(|rule| rule.id.as_str() == *id)) else { return Ok(()) };
-    let known: Vec<&str> = config.rules.iter().map(|rule| rule.id.as_str()).collect();
-    Err(Failure::usage(format!("there is no rule {id:?}; there are {}", known.join(", "))))
+    let Some(id) = asked else { return Ok(()) };
+    match config.rules.iter().find(|rule| rule.id.as_str() == id) {
+        Some(rule) if rule.enabled => Ok(()),
+        Some(_) => Err(Failure::usage(format!("rule {id:?} is disabled: enable it in the config, or name another"))),
+        None => {
+            let known: Vec<&str> = config.rules.iter().map(|rule| rule.id.as_str()).collect();
+            Err(Failure::usage(format!("there is no rule {id:?}; there are {}", known.join(", "))))
+        }
+    }
+}
+
+/// Whether a flag asks to look further.
+fn further(asked: bool) -> Further {
+    if asked { Further::Look } else { Further::Skip }
 }
 
 /// Where the config is looked for when none is named (DESIGN 2.1).

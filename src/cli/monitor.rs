@@ -125,13 +125,8 @@ fn resolution(period: Duration) -> Resolution {
 
 async fn ways(config: &Config, clients: &Clients) -> Result<Vec<Way>, Failure> {
     let escalation = &config.escalation;
-    let tiers = [
-        (Tier::Standard, &escalation.standard),
-        (Tier::Critical, &escalation.critical),
-        (Tier::Management, &escalation.management),
-    ];
     let (mut topics, mut emails) = (BTreeMap::new(), BTreeMap::new());
-    for (tier, heard) in tiers {
+    for (tier, heard) in escalation.tiers() {
         match heard {
             Some(config::Tier::Topic(arn)) => drop(topics.insert(tier, arn.clone())),
             Some(config::Tier::Emails(addresses)) => drop(emails.insert(tier, addresses.clone())),

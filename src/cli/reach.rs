@@ -8,7 +8,7 @@ use crate::config::Config;
 use crate::ledger::Ledger;
 use crate::model::fault::FaultKind;
 
-use super::{Failure, socket};
+use super::{Failure, beside, socket};
 
 /// How often, and how long apart, worker and ledger are looked at while neither can be asked: a worker that starts has
 /// the ledger before it has its socket, and one that ends has it for a moment longer.
@@ -43,9 +43,10 @@ pub(super) async fn reach(config: &Config, question: &Value, absent: Absent) -> 
         if let Some(answer) = socket::ask(place, question).await? {
             return Ok(Reached::Worker(answer));
         }
-        if absent == Absent::Left && !place.exists() {
+        if absent == Absent::Left && !Ledger::is_at(place) {
             return Ok(Reached::Nothing);
         }
+        beside::ours(place)?;
         match Ledger::open(place) {
             Ok(ledger) => return Ok(Reached::Ledger(ledger)),
             Err(fault) if fault.kind == FaultKind::Transient => tokio::time::sleep(LOOK_AGAIN).await,

@@ -234,7 +234,7 @@ pub(super) async fn answer_to(question: &Value, worker: &Arc<Worker>) -> Result<
         Some("brake-release") => brake::release(worker, question).await,
         Some("ping") => Ok(json!({"pid": std::process::id()})),
         Some("sync") => sync::begin(worker, question),
-        Some("sync-progress") => sync::progress(worker),
+        Some("sync-progress") => sync::progress(worker, question),
         Some("control") => control::answer(worker, question).await,
         Some("failures" | "failures-show" | "failures-retry" | "failures-drop") => {
             failures::answer(worker, question).await
@@ -260,7 +260,7 @@ pub(super) async fn ask(ledger: &Path, question: &Value) -> Result<Option<Value>
         let stream = match UnixStream::connect(place(ledger)).await {
             Ok(stream) => stream,
             Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
-                let detail = "it belongs to another user; ask as that user, or as root";
+                let detail = "it belongs to another user; ask as that user";
                 return Err(Failure::stopped(format!("could not ask the worker of {}: {detail}", ledger.display())));
             }
             Err(_) => return Ok(None),

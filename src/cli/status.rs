@@ -106,6 +106,7 @@ impl Report {
             "faults": null,
             "ledger_bytes": null,
             "limits": null,
+            "bytes_in_flight": null,
             "as_of": SystemClock.now().rfc3339(),
             "pid": null,
         }))
@@ -186,7 +187,7 @@ impl Facts<'_> {
             },
             "rules": rules,
             "paused": self.control.is_paused(self.now),
-            "paused_until": self.control.paused_until.filter(|_| self.control.is_paused(self.now)).map(Timestamp::rfc3339),
+            "paused_until": self.control.pause_ends(self.now).map(Timestamp::rfc3339),
             "already_equal": totals.already_equal,
             "superseded": totals.superseded,
             "not_replicated": totals.not_replicated,
@@ -206,6 +207,8 @@ impl Facts<'_> {
             "canary": self.canary(),
             "faults": self.faults(),
             "ledger_bytes": self.ledger.size_on_disk()?,
+            "limits": null,
+            "bytes_in_flight": null,
             "as_of": self.now.rfc3339(),
             "pid": null,
         }))
@@ -469,7 +472,7 @@ fn table(report: &Value) -> String {
     }
     if report.get("canary").is_some_and(Value::is_object) {
         let (seen, latency) = (told("/canary/last_seen"), told("/canary/latency_seconds"));
-        text.push_str(&format!("canary        last seen {seen}, after {latency} s\n"));
+        text.push_str(&format!("canary        last seen {seen}, after {latency}\n"));
     }
     if let Some(fault) = report.pointer("/canary/fault").and_then(Value::as_str) {
         text.push_str(&format!("canary fault  {fault}\n"));
@@ -516,5 +519,14 @@ mod tests {
         let well =
             json!({"rpo": {"seconds": 0.0, "doubt": null}, "metrics": {"last_sent": "T", "missed": 0, "fault": null}});
         assert_eq!(watch_lines(&well), "rpo           0.000 s\n");
+    }
+
+    #[test]
+    fn a_canary_is_told_with_one_unit() {
+        let report = json!({"canary": {"last_seen": "T", "latency_seconds": 2.12, "fault": null}});
+        assert!(table(&report).contains("canary        last seen T, after 2.120 s\n"), "{}", table(&report));
+        let unseen = json!({"canary": {"last_seen": null, "latency_seconds": null, "fault": "it did not come"}});
+        let text = table(&unseen);
+        assert!(text.contains("last seen unknown, after unknown\ncanary fault  it did not come\n"), "{text}");
     }
 }

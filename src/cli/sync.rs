@@ -2,14 +2,13 @@
 //! process, which then is the worker for as long as it takes.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use crate::audit::Further;
 use crate::config::Config;
 use crate::engine::manifest::{Manifest, Place};
 use crate::engine::scan::{DeleteMarkers, Looks, ScanProgress, Scanned, Scope};
@@ -24,7 +23,7 @@ use super::plan::{self, forecast::requests};
 use super::progress::{self, Figures, Words, say};
 use super::worker::{LONGEST_POLL, Stopped, Worker};
 use super::world::Aws;
-use super::{Exit, Failure, args, socket, tariff};
+use super::{Exit, Failure, args, further, socket, tariff};
 
 /// How often the end is looked for.
 const LOOK: Duration = Duration::from_millis(100);
@@ -36,8 +35,37 @@ const TOLD_BAD_LINES: usize = 10;
 /// The syncs that a worker has been asked for: one at a time.
 #[derive(Debug, Default)]
 pub(super) struct Syncs {
-    current: Mutex<Option<Arc<Sync>>>,
+    asked: Mutex<Asked>,
     tasks: Mutex<JoinSet<()>>,
+}
+
+/// Those that can still be asked about.
+#[derive(Debug, Default)]
+struct Asked {
+    /// How many there were, which numbers them.
+    count: u64,
+    /// The last one, under way or ended, and the one before it: whoever asked for that may not have seen its end yet.
+    last: Option<Arc<Sync>>,
+    before: Option<Arc<Sync>>,
+}
+
+impl Asked {
+    /// The one of that number; the last one where none is named.
+    fn of(&self, number: Option<u64>) -> Option<&Arc<Sync>> {
+        match number {
+            None => self.last.as_ref(),
+            Some(number) if number == self.count => self.last.as_ref(),
+            Some(number) if number.checked_add(1) == Some(self.count) => self.before.as_ref(),
+            Some(_) => None,
+        }
+    }
+
+    /// Its number.
+    fn add(&mut self, sync: Arc<Sync>) -> u64 {
+        self.before = self.last.replace(sync);
+        self.count = self.count.saturating_add(1);
+        self.count
+    }
 }
 
 /// What a sync looks at.
@@ -62,10 +90,17 @@ struct Sync {
     purse: Arc<Purse>,
     /// Whether everything in scope has been listed and admitted.
     listed_all: AtomicBool,
-    /// Whether nothing of it is left to do.
-    done: AtomicBool,
+    /// How it was when nothing of it was left to do.
+    ended: OnceLock<Ended>,
     /// Why it could not be done whole.
     failure: Mutex<Option<String>>,
+}
+
+/// What later work is not counted to.
+#[derive(Debug)]
+struct Ended {
+    totals: Totals,
+    took: Duration,
 }
 
 impl Sync {
@@ -78,7 +113,7 @@ impl Sync {
             started: Instant::now(),
             purse,
             listed_all: AtomicBool::new(false),
-            done: AtomicBool::new(false),
+            ended: OnceLock::new(),
             failure: Mutex::new(None),
         }
     }
@@ -121,11 +156,12 @@ impl Sync {
                 }
             }
         }
-        let copied = self.copied(&worker.ledger.totals());
+        let ended = Ended { totals: worker.ledger.totals(), took: self.started.elapsed() };
+        let copied = self.copied(&ended.totals);
         let (objects, bytes) = (copied.operations, copied.bytes);
-        let seconds = self.started.elapsed().as_secs_f64();
+        let seconds = ended.took.as_secs_f64();
         measured::write(&worker.config.ledger.path, &Measured { objects, bytes, seconds });
-        self.done.store(true, Ordering::Release);
+        self.ended.get_or_init(|| ended);
     }
 
     /// Why it stopped, with what was spent.
@@ -155,7 +191,11 @@ impl Sync {
         *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason);
     }
 
+    /// What it has come to; `totals` are those of now.
     fn report(&self, totals: &Totals) -> Value {
+        let ended = self.ended.get();
+        let (totals, took) =
+            ended.map_or_else(|| (totals, self.started.elapsed()), |ended| (&ended.totals, ended.took));
         let copied = self.copied(totals);
         let spent = self.purse.spent().ok();
         let (bad_lines, first_bad) = self.progress.bad_lines();
@@ -167,7 +207,7 @@ impl Sync {
             "failed": totals.parked.operations,
             "held": totals.held.operations,
             "bytes": copied.bytes,
-            "seconds": self.started.elapsed().as_secs_f64(),
+            "seconds": took.as_secs_f64(),
             "pending": totals.pending.operations,
             "pending_bytes": totals.pending.bytes,
             "listed_all": self.listed_all.load(Ordering::Acquire),
@@ -180,7 +220,7 @@ impl Sync {
             "left": self.purse.limit().zip(spent).map(|(limit, spent)| (limit - spent).max(0.0)),
             "bad_lines": bad_lines,
             "bad": bad.collect::<Vec<_>>(),
-            "done": self.done.load(Ordering::Acquire),
+            "done": ended.is_some(),
             "failure": self.failure.lock().unwrap_or_else(PoisonError::into_inner).clone(),
         })
     }
@@ -211,7 +251,7 @@ pub(super) async fn sync(config: &Config, args: &args::Sync) -> Result<Exit, Fai
         "check_tags": args.check_tags,
     });
     let (report, stopped) = match socket::ask(&config.ledger.path, &question).await? {
-        Some(_) => (by_worker(config).await?, Stopped::Done),
+        Some(begun) => (by_worker(config, begun.get("begun")).await?, Stopped::Done),
         None => by_ourselves(config, breadth, scope, purse).await?,
     };
     tell(&report, args);
@@ -260,10 +300,6 @@ async fn breadth(config: &Config, args: &args::Sync) -> Result<Breadth, Failure>
     Ok(Breadth::Listed(place))
 }
 
-fn further(asked: bool) -> Further {
-    if asked { Further::Look } else { Further::Skip }
-}
-
 fn scope(config: &Config, args: &args::Sync) -> Result<Scope, Failure> {
     super::known_rule(config, args.rule.as_deref())?;
     let delete_markers = if args.delete_markers { DeleteMarkers::Brought } else { DeleteMarkers::LeftOut };
@@ -291,13 +327,14 @@ async fn by_ourselves(
 }
 
 /// Waits for the sync that the worker does.
-async fn by_worker(config: &Config) -> Result<Value, Failure> {
+async fn by_worker(config: &Config, number: Option<&Value>) -> Result<Value, Failure> {
+    let question = json!({"ask": "sync-progress", "sync": number});
     let seen = Mutex::new(Value::Null);
     let latest = || seen.lock().unwrap_or_else(PoisonError::into_inner).clone();
     let done = async {
         loop {
             tokio::time::sleep(LOOK).await;
-            let answer = socket::ask(&config.ledger.path, &json!({"ask": "sync-progress"})).await?;
+            let answer = socket::ask(&config.ledger.path, &question).await?;
             let Some(report) = answer else {
                 return Err(Failure::stopped("the worker that did the sync has stopped; run the sync again to go on"));
             };
@@ -330,11 +367,14 @@ fn figures(report: &Value) -> Figures {
 
 /// In the worker: begins a sync that was asked for over the socket.
 pub(super) fn begin(worker: &Arc<Worker>, question: &Value) -> Result<Value, Failure> {
-    let mut current = worker.syncs.current.lock().unwrap_or_else(PoisonError::into_inner);
-    if current.as_ref().is_some_and(|sync| !sync.done.load(Ordering::Acquire)) {
+    let mut syncs = worker.syncs.asked.lock().unwrap_or_else(PoisonError::into_inner);
+    if syncs.last.as_ref().is_some_and(|sync| sync.ended.get().is_none()) {
         return Err(Failure::usage("the worker does a sync already: wait for its end"));
     }
     let asked = |name: &str| question.get(name).and_then(Value::as_str);
+    super::known_rule(&worker.config, asked("rule")).map_err(|failure| {
+        Failure::usage(format!("{failure}, says the running worker: where the config has changed, restart it first"))
+    })?;
     let brought = question.get("delete_markers").and_then(Value::as_bool) == Some(true);
     let scope = Scope {
         rule: asked("rule").map(RuleId::new),
@@ -353,17 +393,24 @@ pub(super) fn begin(worker: &Arc<Worker>, question: &Value) -> Result<Value, Fai
         }
     };
     let sync = Arc::new(Sync::new(breadth, scope, purse, worker));
-    *current = Some(Arc::clone(&sync));
+    let number = syncs.add(Arc::clone(&sync));
     let working = Arc::clone(worker);
     let mut tasks = worker.syncs.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+    while tasks.try_join_next().is_some() {}
     tasks.spawn_on(async move { sync.carry_out(&working).await }, &worker.runtime);
-    Ok(json!({"begun": true}))
+    Ok(json!({"begun": number}))
 }
 
-/// In the worker: how far the sync is.
-pub(super) fn progress(worker: &Worker) -> Result<Value, Failure> {
-    let current = worker.syncs.current.lock().unwrap_or_else(PoisonError::into_inner);
-    let sync = current.as_ref().ok_or_else(|| Failure::usage("the worker has not been asked for a sync"))?;
+/// In the worker: how far a sync is.
+pub(super) fn progress(worker: &Worker, question: &Value) -> Result<Value, Failure> {
+    let syncs = worker.syncs.asked.lock().unwrap_or_else(PoisonError::into_inner);
+    let sync = match (syncs.of(question.get("sync").and_then(Value::as_u64)), &syncs.last) {
+        (Some(sync), _) => sync,
+        (None, None) => return Err(Failure::usage("the worker has not been asked for a sync")),
+        (None, Some(_)) => {
+            return Err(Failure::usage("the worker has done other syncs since, and does not know this one any more"));
+        }
+    };
     Ok(sync.report(&worker.ledger.totals()))
 }
 

@@ -6,12 +6,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::Instant;
 
 use crate::audit::report::{Breadth, Report, Tally};
 use crate::audit::sample::Sample;
-use crate::audit::{self, Further, Settings, Told, Verdict};
+use crate::audit::{self, Settings, Told, Verdict};
 use crate::config::{self, Config};
 use crate::engine::budget::Budget;
 use crate::engine::paced::Paced;
@@ -20,9 +19,9 @@ use crate::model::object::{RuleId, Timestamp};
 use crate::ports::{Clock, World};
 
 use super::progress::{self, Figures, Words, say};
-use super::worker::limits;
+use super::worker::{Signals, limits};
 use super::world::Aws;
-use super::{Exit, Failure, args};
+use super::{Exit, Failure, args, further};
 
 /// Looks at single objects at once where the config says `auto`: S3 answers a HEAD in some 20 ms, so this is about as
 /// many as two cores can sign and read.
@@ -76,10 +75,6 @@ pub(super) fn looks(config: &Config) -> usize {
         config::Concurrency::Auto => LOOKS,
         config::Concurrency::Fixed(count) => usize::try_from(count.get()).unwrap_or(LOOKS),
     }
-}
-
-fn further(asked: bool) -> Further {
-    if asked { Further::Look } else { Further::Skip }
 }
 
 fn settings(config: &Config, args: &args::Verify, now: Timestamp) -> Settings {
@@ -194,13 +189,7 @@ fn figures(tally: &Mutex<Tally>) -> Figures {
 
 /// Returns when a signal asks to stop; `so_far` says what that means.
 pub(super) async fn interrupted(so_far: &str) -> Result<Exit, Failure> {
-    let listen =
-        |kind| signal(kind).map_err(|error| Failure::stopped(format!("could not listen for signals: {error}")));
-    let (mut interrupts, mut terminations) = (listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?);
-    tokio::select! {
-        _ = interrupts.recv() => {}
-        _ = terminations.recv() => {}
-    }
+    Signals::listen()?.next().await;
     tracing::warn!("interrupted: {so_far}");
     Ok(Exit::Interrupted)
 }

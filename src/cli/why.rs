@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::audit::Verdict;
-use crate::audit::explain::{AtTarget, Explained, Question, Ruling, explain};
+use crate::audit::explain::{AtTarget, Explained, Ruling, explain};
 use crate::config::Config;
 use crate::ledger::{Chapter, Control, Group, Happened, Ledger, Next, Outcome, Standing, Story};
 use crate::model::job::{ChangeKind, Origin};
@@ -30,18 +30,24 @@ pub(super) async fn why(config: &Config, args: &Why) -> Result<Exit, Failure> {
     let named = args.named(config)?;
     let version = named.version.as_ref().map(VersionId::as_str);
     let question = json!({"ask": "why", "key": named.key.as_str(), "version": version});
-    let story = match reach(config, &question, Absent::Left).await? {
-        Reached::Worker(answer) => answer,
-        Reached::Ledger(ledger) => tell(config, &Aws::new(config).await?, Some(&ledger), &named).await?,
-        Reached::Nothing => tell(config, &Aws::new(config).await?, None, &named).await?,
+    let local = match reach(config, &question, Absent::Left).await? {
+        Reached::Worker(answer) => return Ok(print(&answer, args)),
+        Reached::Ledger(ledger) => Local::of(&ledger, &named.key)?,
+        Reached::Nothing => Local::default(),
         Reached::Silence => return Err(silence()),
     };
+    // The ledger is let go of by now: both sides may take long to answer, and a worker may want to start.
+    let explained = explain(&Aws::new(config).await?, named.question(config)).await;
+    Ok(print(&tell(config, local, &named, &explained), args))
+}
+
+fn print(story: &Value, args: &Why) -> Exit {
     if args.json {
-        say(&story);
+        say(story);
     } else {
-        say(told::text(&story));
+        say(told::text(story));
     }
-    Ok(Exit::Done)
+    Exit::Done
 }
 
 /// In the worker.
@@ -49,30 +55,36 @@ pub(super) async fn answer(worker: &Worker, question: &Value) -> Result<Value, F
     let text = |name: &str| question.get(name).and_then(Value::as_str);
     let key = text("key").ok_or_else(|| Failure::usage("the question names no key"))?;
     let named = Named { key: Key::new(key), version: text("version").map(VersionId::new) };
-    tell(&worker.config, &worker.world, Some(&worker.ledger), &named).await
+    let explained = explain(&*worker.world, named.question(&worker.config)).await;
+    // Afterwards: what came while both sides were looked at is told as pending, not as missing.
+    Ok(tell(&worker.config, Local::of(&worker.ledger, &named.key)?, &named, &explained))
+}
+
+/// What the ledger knows of a key.
+#[derive(Default)]
+struct Local {
+    story: Story,
+    groups: Vec<Group>,
+    control: Control,
+}
+
+impl Local {
+    fn of(ledger: &Ledger, key: &Key) -> Result<Self, Failure> {
+        Ok(Self { story: ledger.story(key)?, groups: ledger.groups()?, control: ledger.control()? })
+    }
 }
 
 /// What is known beside what both sides show.
 struct Known<'a> {
     config: &'a Config,
     version: Option<&'a VersionId>,
-    story: Story,
-    groups: Vec<Group>,
-    control: Control,
+    local: Local,
     now: Timestamp,
 }
 
-async fn tell(config: &Config, world: &Aws, ledger: Option<&Ledger>, named: &Named) -> Result<Value, Failure> {
-    let Named { key, version } = named;
-    let version = version.as_ref();
-    let question = Question { rules: &config.rules, source_bucket: &config.source.bucket, key, version };
-    let explained = explain(world, question).await;
-    let (story, groups, control) = match ledger {
-        Some(ledger) => (ledger.story(key)?, ledger.groups()?, ledger.control()?),
-        None => (Story::default(), Vec::new(), Control::default()),
-    };
-    let known = Known { config, version, story, groups, control, now: SystemClock.now() };
-    Ok(known.report(key, &explained))
+fn tell(config: &Config, local: Local, named: &Named, explained: &Explained) -> Value {
+    let known = Known { config, version: named.version.as_ref(), local, now: SystemClock.now() };
+    known.report(&named.key, explained)
 }
 
 /// Where an object stands with one target, and what comes next.
@@ -106,14 +118,10 @@ impl Known<'_> {
             "reason": of_first("reason"),
             "next": of_first("next"),
             "targets": targets,
-            "paused_until": self.paused_until(),
+            "paused": self.local.control.is_paused(self.now),
+            "paused_until": self.local.control.pause_ends(self.now).map(Timestamp::rfc3339),
             "as_of": self.now.rfc3339(),
         })
-    }
-
-    fn paused_until(&self) -> Value {
-        let until = self.control.paused_until.map_or_else(|| "resumed".to_owned(), Timestamp::rfc3339);
-        if self.control.is_paused(self.now) { Value::String(until) } else { Value::Null }
     }
 
     fn at_target(&self, explained: &Explained, at: &AtTarget) -> Value {
@@ -123,8 +131,9 @@ impl Known<'_> {
             Ruling::None(reason) | Ruling::Unknown(reason) => (None, Some(reason)),
         };
         let Verdicts { state, reason, next } = self.standing(explained, at);
-        let next = if self.control.is_paused(self.now) { format!("{next}; work is paused now") } else { next };
-        let applied = self.story.applied.iter().find(|(target, key, _)| *target == at.target && *key == at.target_key);
+        let next = if self.local.control.is_paused(self.now) { format!("{next}; work is paused now") } else { next };
+        let applied =
+            self.local.story.applied.iter().find(|(target, key, _)| *target == at.target && *key == at.target_key);
         json!({
             "name": at.target.as_str(),
             "rule": rule.map(|rule| rule.as_str().to_owned()),
@@ -151,7 +160,7 @@ impl Known<'_> {
     }
 
     fn chapters(&self, target: &TargetId) -> impl Iterator<Item = &Chapter> {
-        let jobs = self.story.jobs.iter();
+        let jobs = self.local.story.jobs.iter();
         jobs.filter(move |chapter| chapter.job.target == *target && self.is_meant(&chapter.job.version))
     }
 
@@ -183,7 +192,7 @@ impl Known<'_> {
                 Verdicts { state: "waiting", reason: fault, next }
             }
             Standing::Parked(id) => {
-                let group = self.groups.iter().find(|group| group.id == id);
+                let group = self.local.groups.iter().find(|group| group.id == id);
                 let next = group.map_or_else(
                     || "it goes on when its cause is gone".to_owned(),
                     |group| {
@@ -226,7 +235,7 @@ impl Known<'_> {
             self.config.rules.iter().any(|rule| {
                 matches!(&at.ruling, Ruling::Rule(id) if *id == rule.id) && rule.history == History::Latest
             });
-        let note = self.story.notes.iter().rev().find(|note| {
+        let note = self.local.story.notes.iter().rev().find(|note| {
             note.target.as_ref().is_none_or(|target| *target == at.target) && self.is_meant(&note.version)
         });
         match at.comparison.verdict {
@@ -254,7 +263,7 @@ impl Known<'_> {
     /// What told of a change: events, those that asked for nothing, and scans whose work is not done.
     fn events(&self) -> Vec<Value> {
         let mut events = Vec::new();
-        for happening in &self.story.happenings {
+        for happening in &self.local.story.happenings {
             if let Happened::Told { kind, sequencer, changed } = &happening.what
                 && self.is_meant(&happening.version)
             {
@@ -270,9 +279,9 @@ impl Known<'_> {
                 }));
             }
         }
-        for chapter in self.story.jobs.iter().filter(|chapter| self.is_meant(&chapter.job.version)) {
+        for chapter in self.local.story.jobs.iter().filter(|chapter| self.is_meant(&chapter.job.version)) {
             let job = &chapter.job;
-            let told = self.story.happenings.iter().any(|happening| {
+            let told = self.local.story.happenings.iter().any(|happening| {
                 matches!(happening.what, Happened::Told { .. })
                     && happening.version == job.version
                     && happening.target == job.target
@@ -290,7 +299,7 @@ impl Known<'_> {
                 }));
             }
         }
-        for note in self.story.notes.iter().filter(|note| self.is_meant(&note.version)) {
+        for note in self.local.story.notes.iter().filter(|note| self.is_meant(&note.version)) {
             events.push(json!({
                 "at": note.noted.rfc3339(),
                 "kind": "not-replicated",
@@ -309,7 +318,7 @@ impl Known<'_> {
     /// Attempts of late with their times, and how each ended.
     fn attempts(&self, target: Option<&TargetId>) -> Vec<Value> {
         let mut attempts = Vec::new();
-        for happening in &self.story.happenings {
+        for happening in &self.local.story.happenings {
             let here = target.is_none_or(|target| happening.target == *target) && self.is_meant(&happening.version);
             let (outcome, fault, next) = match &happening.what {
                 Happened::Failed { fault, next } => ("failed", Some(fault), Some(*next)),

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::runtime::Handle;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 
@@ -25,7 +25,7 @@ use super::monitor::{self, Watch};
 use super::socket::{self, Serving};
 use super::sync::Syncs;
 use super::world::{Aws, learnt_settings};
-use super::{Failure, page, systemd};
+use super::{Failure, beside, page, systemd};
 
 /// How long a drain may take before what is under way is dropped; it stays to be done.
 pub(super) const DRAIN: Duration = Duration::from_secs(30);
@@ -84,6 +84,7 @@ pub(super) enum Stopped {
 impl Worker {
     /// Opens the ledger and puts everything together; nothing moves yet.
     pub(super) async fn new(config: &Config, long_poll: Duration) -> Result<Arc<Self>, Failure> {
+        beside::ours(&config.ledger.path)?;
         let ledger = open_ledger(&config.ledger.path).await?;
         let world = Arc::new(Aws::new(config).await?);
         let pulse = Arc::new(Pulse::default());
@@ -98,6 +99,8 @@ impl Worker {
 
     /// Works until `done` comes, a signal, or the end of the ledger; then drains. The socket answers to the end.
     pub(super) async fn work(self: &Arc<Self>, done: impl Future<Output = ()>) -> Result<Stopped, Failure> {
+        // Before anybody is told that the worker is ready: whoever ends it then has it drain.
+        let signals = Signals::listen()?;
         let mut tasks = JoinSet::new();
         let (listener, site) = page::open(self).await?.unzip();
         let serving = Serving::begin(socket::bind(&self.config.ledger.path)?, Arc::clone(self))?;
@@ -113,7 +116,7 @@ impl Worker {
         let (stop, stopping) = oneshot::channel();
         let (end, ending) = oneshot::channel();
         let supervised = async {
-            let stopped = self.supervise(done).await;
+            let stopped = self.supervise(done, signals).await;
             drop((stop, end));
             stopped
         };
@@ -142,9 +145,7 @@ impl Worker {
     }
 
     /// Runs the engine and moves its phase on: first signal, or `done` → Drain; second signal, or the deadline → Halt.
-    async fn supervise(&self, done: impl Future<Output = ()>) -> Result<Stopped, Failure> {
-        let mut interrupts = listen(SignalKind::interrupt())?;
-        let mut terminations = listen(SignalKind::terminate())?;
+    async fn supervise(&self, done: impl Future<Output = ()>, mut signals: Signals) -> Result<Stopped, Failure> {
         let mut running = std::pin::pin!(self.engine.run());
         let mut phase = self.phase.clone();
         let stopped = tokio::select! {
@@ -152,8 +153,7 @@ impl Worker {
                 systemd::stopping().await;
                 return ended.map(|()| Stopped::Drained).map_err(ledger_lost);
             }
-            _ = interrupts.recv() => Stopped::Interrupted,
-            _ = terminations.recv() => Stopped::Terminated,
+            stopped = signals.next() => stopped,
             () = done => Stopped::Done,
             _ = phase.wait_for(|phase| *phase != Phase::Run) => Stopped::Drained,
         };
@@ -162,8 +162,7 @@ impl Worker {
         self.phases.send_replace(Phase::Drain);
         tokio::select! {
             ended = &mut running => return ended.map(|()| stopped).map_err(ledger_lost),
-            _ = interrupts.recv() => {}
-            _ = terminations.recv() => {}
+            _ = signals.next() => {}
             () = tokio::time::sleep(DRAIN) => {}
         }
         tracing::warn!("halting: what is under way is dropped and stays to be done");
@@ -178,8 +177,28 @@ fn ledger_lost(fault: Fault) -> Failure {
     ))
 }
 
-fn listen(kind: SignalKind) -> Result<tokio::signal::unix::Signal, Failure> {
-    signal(kind).map_err(|error| Failure::stopped(format!("could not listen for signals: {error}")))
+/// The signals that end a command, from when this is made: none that comes later is lost.
+#[derive(Debug)]
+pub(super) struct Signals {
+    interrupts: Signal,
+    terminations: Signal,
+}
+
+impl Signals {
+    pub(super) fn listen() -> Result<Self, Failure> {
+        let listen =
+            |kind| signal(kind).map_err(|error| Failure::stopped(format!("could not listen for signals: {error}")));
+        let (interrupts, terminations) = (listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?);
+        Ok(Self { interrupts, terminations })
+    }
+
+    /// The next of them. Nothing is lost when this is dropped.
+    pub(super) async fn next(&mut self) -> Stopped {
+        tokio::select! {
+            _ = self.interrupts.recv() => Stopped::Interrupted,
+            _ = self.terminations.recv() => Stopped::Terminated,
+        }
+    }
 }
 
 /// Where receipts wait for their upload.

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use crate::aws::{Clients, Endpoint, HotPath, kms::Kms, s3::S3Bucket, sqs::SqsQueue};
-use crate::config::{Config, Connection, TransferClient};
-use crate::engine::{Conditions, ServerSide, TargetSettings};
+use crate::config::{Config, Connection, TransferClient, TransferMode};
+use crate::engine::{Checksums, Conditions, ServerSide, TargetSettings};
 use crate::model::fault::{Fault, Side};
 use crate::model::object::{TargetId, Timestamp};
 use crate::model::usage::Place;
@@ -117,8 +117,17 @@ pub(super) fn learnt_settings(config: &Config) -> BTreeMap<TargetId, TargetSetti
         if known.server_side == Some(false) {
             settings.server_side = ServerSide::Impossible;
         }
-        if known.conditional_put == Some(false) || known.conditional_complete == Some(false) {
+        let copies = match config.transfer.mode {
+            TransferMode::Auto => settings.server_side == ServerSide::Possible,
+            TransferMode::Stream => false,
+            TransferMode::ServerSide => true,
+        };
+        let of_copies = known.conditional_copy.filter(|_| copies);
+        if [known.conditional_put, known.conditional_complete, of_copies].contains(&Some(false)) {
             settings.conditions = Conditions::Ignored;
+        }
+        if known.checksums == Some(false) {
+            settings.checksums = Checksums::Ignored;
         }
         tracing::debug!(target = %target.id, ?known, "known of the endpoint from repl check");
     }
@@ -131,7 +140,8 @@ pub(super) fn target_settings(config: &Config) -> BTreeMap<TargetId, TargetSetti
     let settings = |target: &crate::config::Target| {
         let possible = source.same_identity(&target.connection) && source.same_store(&target.connection);
         let server_side = if possible { ServerSide::Possible } else { ServerSide::Impossible };
-        TargetSettings { bucket: target.bucket.clone(), server_side, conditions: Conditions::default() }
+        let (conditions, checksums) = (Conditions::default(), Checksums::default());
+        TargetSettings { bucket: target.bucket.clone(), server_side, conditions, checksums }
     };
     config.targets.iter().map(|target| (target.id.clone(), settings(target))).collect()
 }
@@ -148,5 +158,41 @@ pub(super) fn endpoint(connection: &Connection, owner_side: Side, client: HotPat
         expected_bucket_owner: connection.expected_bucket_owner.clone(),
         owner_side,
         client,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::known::Known;
+
+    /// Both sides are one store under one identity, so that `auto` copies.
+    fn settings(mode: &str, learn: impl FnOnce(&mut Known)) -> TargetSettings {
+        let directory = tempfile::tempdir().unwrap();
+        let text = format!(
+            "[source]\nbucket = \"b-one\"\nregion = \"us-east-1\"\n[targets.dr]\nbucket = \"b-two\"\n\
+             region = \"us-east-1\"\n[[rules]]\nid = \"all\"\ntarget = \"dr\"\n[transfer]\nmode = {mode:?}\n\
+             [ledger]\npath = {:?}\n",
+            directory.path()
+        );
+        let config = crate::config::parse(&text, "f").unwrap();
+        let mut known = Known::of(&config.targets[0], SystemClock.now());
+        learn(&mut known);
+        known::write(directory.path(), BTreeMap::from([("dr".to_owned(), known)])).unwrap();
+        learnt_settings(&config).remove(&TargetId::new("dr")).unwrap()
+    }
+
+    #[test]
+    fn what_a_store_ignores_is_not_relied_on() {
+        let copy = |known: &mut Known| known.conditional_copy = Some(false);
+        assert_eq!(settings("auto", copy).conditions, Conditions::Ignored);
+        assert_eq!(settings("server-side", copy).conditions, Conditions::Ignored);
+        assert_eq!(settings("stream", copy).conditions, Conditions::Held, "nothing is copied");
+        let denied = |known: &mut Known| (known.conditional_copy, known.server_side) = (Some(false), Some(false));
+        assert_eq!(settings("auto", denied).conditions, Conditions::Held, "nothing is copied");
+        assert_eq!(settings("stream", |known| known.conditional_put = Some(false)).conditions, Conditions::Ignored);
+        assert_eq!(settings("auto", |known| known.checksums = Some(false)).checksums, Checksums::Ignored);
+        let kept = settings("auto", |known| (known.checksums, known.conditional_copy) = (Some(true), Some(true)));
+        assert_eq!((kept.conditions, kept.checksums), (Conditions::Held, Checksums::Held));
     }
 }

@@ -10,7 +10,7 @@ use super::file::{File, join};
 use super::kinds::{Address, Arn, DAY, is_aws_region};
 use super::settings::{Config, Connection, Target, Tier};
 use super::units::{show_duration, show_size};
-use crate::plan::route::Rule;
+use crate::plan::route::{Rule, overlap};
 
 mod lifecycle;
 
@@ -238,7 +238,7 @@ fn rule_against_rules(file: &File<'_>, config: &Config, nth: usize, rule: &Rule)
             );
         }
         let rivals = earlier.enabled && rule.enabled && earlier.target == rule.target;
-        if rivals && earlier.priority == rule.priority && claim_one_object(earlier, rule) {
+        if rivals && earlier.priority == rule.priority && earlier.meets(rule) {
             file.refuse(
                 &rule_path(nth, "priority"),
                 format!(
@@ -249,16 +249,6 @@ fn rule_against_rules(file: &File<'_>, config: &Config, nth: usize, rule: &Rule)
             );
         }
     }
-}
-
-/// Whether there can be an object that both rules match: prefixes overlap, and no tag must have two values at once.
-fn claim_one_object(one: &Rule, other: &Rule) -> bool {
-    let tags_agree = one.tags.iter().all(|(name, value)| other.tags.get(name).is_none_or(|wanted| wanted == value));
-    overlap(&one.prefix, &other.prefix) && tags_agree
-}
-
-fn overlap(one: &str, other: &str) -> bool {
-    one.starts_with(other) || other.starts_with(one)
 }
 
 fn bounds(file: &File<'_>, config: &Config) {
@@ -285,17 +275,12 @@ fn at_least(file: &File<'_>, path: &str, found: Duration, least: Duration) {
 fn escalation(file: &File<'_>, config: &Config) {
     let escalation = &config.escalation;
     let region = &config.monitoring.connection.region;
-    let tiers = [
-        ("standard", &escalation.standard),
-        ("critical", &escalation.critical),
-        ("management", &escalation.management),
-    ];
-    for (name, tier) in tiers {
-        let Some(Tier::Topic(topic)) = tier else { continue };
+    for (tier, hears) in escalation.tiers() {
+        let Some(Tier::Topic(topic)) = hears else { continue };
         let found = Arn::parse(topic).map_or("", |arn| arn.region);
         if !region.is_empty() && found != region {
             file.refuse(
-                &join(&join("escalation", name), "topic_arn"),
+                &join(&join("escalation", tier.name()), "topic_arn"),
                 format!(
                     "the topic is in {found:?} but alarms live in monitoring.region {region:?} and reach only topics \
                      there, accepted is a topic in {region:?}"

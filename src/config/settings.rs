@@ -10,7 +10,7 @@ use crate::model::object::TargetId;
 use crate::model::region;
 use crate::model::window::Window;
 use crate::plan::route::Rule;
-use crate::watch::alarms::Thresholds;
+use crate::watch::alarms::{self, Thresholds};
 
 /// All of a config file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -176,12 +176,6 @@ impl Share {
     pub const fn parts_per_million(self) -> u32 {
         self.0
     }
-
-    /// This share of a count, rounded down.
-    #[must_use]
-    pub fn of(self, whole: u64) -> u64 {
-        u64::try_from(u128::from(whole) * u128::from(self.0) / 1_000_000).unwrap_or(u64::MAX)
-    }
 }
 
 /// Where receipts go.
@@ -317,6 +311,21 @@ pub struct Escalation {
     pub reminder: Option<Duration>,
     /// When each alarm fires.
     pub thresholds: Thresholds,
+}
+
+impl Escalation {
+    /// Who hears of each tier, the mildest first; `None` for nobody.
+    #[must_use]
+    pub fn tiers(&self) -> [(alarms::Tier, Option<&Tier>); 3] {
+        alarms::Tier::ALL.map(|tier| {
+            let hears = match tier {
+                alarms::Tier::Standard => &self.standard,
+                alarms::Tier::Critical => &self.critical,
+                alarms::Tier::Management => &self.management,
+            };
+            (tier, hears.as_ref())
+        })
+    }
 }
 
 /// Who hears.

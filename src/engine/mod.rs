@@ -93,6 +93,16 @@ pub enum Conditions {
     Ignored,
 }
 
+/// Whether a target's store refuses bytes that differ from their checksum, as far as it was found out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Checksums {
+    /// It does: what it took with a checksum is what was sent.
+    #[default]
+    Held,
+    /// It takes any bytes, so that no checksum of its proves anything: its `ETag` does where it tells the bytes.
+    Ignored,
+}
+
 /// When a message is deleted from the queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ack {
@@ -111,6 +121,8 @@ pub struct TargetSettings {
     pub server_side: ServerSide,
     /// Whether its store holds to the conditions of a write.
     pub conditions: Conditions,
+    /// Whether its store holds to checksums.
+    pub checksums: Checksums,
 }
 
 /// What the engine is told at its start.

@@ -23,8 +23,8 @@ use super::budget::{Memory, PIPE};
 use super::multipart::Mover;
 use super::receipts::Brought;
 use super::replicate::{At, Stop};
-use super::verify::{Expected, Verdict, check_sealing, unread};
-use super::{Mode, Proven, ServerSide, Shared};
+use super::verify::{Expected, Verdict, by_etag, check_sealing, unread};
+use super::{Checksums, Mode, Proven, ServerSide, Shared};
 
 /// A version that is visible at the target.
 #[derive(Debug)]
@@ -431,6 +431,10 @@ impl<W: World> Shared<W> {
             at.store.put_acl(&at.job().target_key, &pick, &grants).await?;
         }
         let Sent { written, verdict, stamped, .. } = sent;
+        let verdict = match at.target.checksums {
+            Checksums::Held => verdict,
+            Checksums::Ignored => by_etag(verdict, &head, &written),
+        };
         Ok(Carried::Landed(Box::new(Landed { head, written, verdict, stamped })))
     }
 

@@ -212,6 +212,23 @@ impl Expected {
     }
 }
 
+/// What is left of a verdict where the target's store takes bytes that differ from their checksum: what its ETag tells,
+/// which it makes from the bytes that it has.
+pub(super) fn by_etag(verdict: Verdict, head: &Head, written: &Written) -> Verdict {
+    match verdict {
+        Verdict::Exact(Means::Checksum | Means::Md5) => {}
+        Verdict::Exact(Means::Parts | Means::Stamp | Means::Ledger) | Verdict::Unprovable(_) => return verdict,
+    }
+    let source = Head { checksum: None, ..head.clone() };
+    let replica = Head { etag: written.etag.clone(), encryption: written.encryption.clone(), ..source.clone() };
+    if decide::same_bytes(&source, &replica) == Some(true) {
+        return Verdict::Exact(decide::means(&source, &replica));
+    }
+    Verdict::Unprovable(
+        "the target's store takes bytes that differ from their checksum, and its ETag does not tell them",
+    )
+}
+
 fn corrupt(detail: &str) -> Fault {
     Fault::new(FaultKind::Corrupt, Side::Source, "read the object", detail)
 }

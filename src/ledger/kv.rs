@@ -7,7 +7,7 @@
 pub(super) mod memory;
 
 use std::fmt;
-use std::fs::{DirBuilder, File, Permissions};
+use std::fs::{DirBuilder, DirEntry, File, Permissions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::Path;
@@ -85,6 +85,11 @@ impl SledKv {
             ledger_fault("open the ledger", detail)
         })?;
         Ok(Self { db, log })
+    }
+
+    /// Whether there is a store, by the file that holds sled's log.
+    pub(super) fn is_at(directory: &Path) -> bool {
+        directory.join(LOG).exists()
     }
 }
 
@@ -195,10 +200,22 @@ fn restrict_files(directory: &Path) -> io::Result<()> {
         // sled keeps snapshots and large values beside its log and replaces them while it runs: what comes later
         // is shielded by the directory's own mode.
         if kind.is_file() {
-            std::fs::set_permissions(entry.path(), Permissions::from_mode(0o600))?;
+            restrict(&entry, 0o600)?;
         } else if kind.is_dir() {
-            std::fs::set_permissions(entry.path(), Permissions::from_mode(0o700))?;
+            restrict(&entry, 0o700)?;
         }
     }
     Ok(())
+}
+
+/// Changes nothing that is as it should be: `repl check` makes and removes files here at any time, perhaps as root.
+fn restrict(entry: &DirEntry, mode: u32) -> io::Result<()> {
+    let restricted = entry.metadata().and_then(|there| match there.permissions().mode() & 0o777 == mode {
+        true => Ok(()),
+        false => std::fs::set_permissions(entry.path(), Permissions::from_mode(mode)),
+    });
+    match restricted {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        restricted => restricted,
+    }
 }

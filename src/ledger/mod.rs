@@ -88,6 +88,12 @@ impl Ledger {
         Self::on(Arc::new(SledKv::open(directory)?), Limits::default())
     }
 
+    /// Whether a ledger was ever made there.
+    #[must_use]
+    pub fn is_at(directory: &Path) -> bool {
+        SledKv::is_at(directory)
+    }
+
     fn on(kv: Arc<dyn Kv>, limits: Limits) -> Result<Self, Fault> {
         Ok(Self { writer: Arc::new(writer::start(kv, limits)?) })
     }

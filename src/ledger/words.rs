@@ -431,6 +431,12 @@ impl Control {
     pub fn is_paused(&self, now: Timestamp) -> bool {
         self.paused && self.paused_until.is_none_or(|until| until > now)
     }
+
+    /// When the pause that holds at that time is over by itself; `None` where none does, or only a resume ends it.
+    #[must_use]
+    pub fn pause_ends(&self, now: Timestamp) -> Option<Timestamp> {
+        self.paused_until.filter(|_| self.is_paused(now))
+    }
 }
 
 /// Where a job of a [`Story`] stands.

@@ -67,6 +67,15 @@ impl Rule {
         source_key.and_then(|arn| self.kms_map.get(arn)).or(self.kms_key.as_ref()).map(String::as_str)
     }
 
+    /// Whether there can be an object that both rules match, whatever their targets: prefixes overlap, and no tag must
+    /// have two values at once.
+    #[must_use]
+    pub fn meets(&self, other: &Self) -> bool {
+        let mut tags = self.tags.iter();
+        overlap(&self.prefix, &other.prefix)
+            && tags.all(|(name, value)| other.tags.get(name).is_none_or(|theirs| theirs == value))
+    }
+
     fn claims(&self, target: &TargetId, key: &Key) -> bool {
         self.enabled && self.target == *target && key.as_str().starts_with(&self.prefix) && !reserved::is_probe(key)
     }
@@ -74,6 +83,12 @@ impl Rule {
     fn wants(&self, tags: &Tags) -> bool {
         self.tags.iter().all(|(name, value)| tags.get(name) == Some(value))
     }
+}
+
+/// Whether there can be a key that begins with both.
+#[must_use]
+pub fn overlap(one: &str, other: &str) -> bool {
+    one.starts_with(other) || other.starts_with(one)
 }
 
 /// Where one change leads.

@@ -1,14 +1,14 @@
 //! This machine and the config: disk of the ledger, and rules that meet.
 
 use std::io::Write as _;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::Probes;
 use super::finding::{Check, Finding};
-use crate::config::Config;
+use crate::cli::beside;
 use crate::plan::route::Rule;
 
 /// A ledger on less is soon full: sled keeps segments of 4 MiB, receipts up to 16 MiB a file, a backlog grows.
@@ -18,16 +18,19 @@ const FLUSHES: usize = 9;
 /// A flush that takes longer admits fewer than 20 batches a second.
 const SLOW: Duration = Duration::from_millis(50);
 
-/// The rows of side `local`.
-pub(super) async fn rows(config: &Config) -> Vec<Check> {
-    let place = config.ledger.path.clone();
-    let disk = Check::of("ledger-disk", "local", async move {
-        match tokio::task::spawn_blocking(move || disk(&place)).await {
-            Ok(finding) => finding,
-            Err(error) => Finding::fail(format!("the disk could not be looked at: {error}"), "check again"),
-        }
-    });
-    vec![disk.await, Check::at_once("rules", "local", overlaps(&config.rules))]
+impl Probes<'_> {
+    /// The rows of side `local`.
+    pub(super) async fn machine(&self) -> Vec<Check> {
+        let place = self.config.ledger.path.clone();
+        let probe = if self.read_only { look } else { disk };
+        let disk = Check::of("ledger-disk", "local", async move {
+            match tokio::task::spawn_blocking(move || probe(&place)).await {
+                Ok(finding) => finding,
+                Err(error) => Finding::fail(format!("the disk could not be looked at: {error}"), "check again"),
+            }
+        });
+        vec![disk.await, Check::at_once("rules", "local", overlaps(&self.config.rules))]
+    }
 }
 
 /// Where the ledger is, or would be made.
@@ -36,11 +39,23 @@ fn nearest(place: &Path) -> PathBuf {
     there.map_or_else(|| PathBuf::from("."), Path::to_path_buf)
 }
 
+/// Writes nothing: what a flush takes is not known then.
+fn look(place: &Path) -> Finding {
+    let directory = nearest(place);
+    match is_directory(&directory).and_then(|()| free(&directory)) {
+        Ok(mib) => Finding::pass(format!(
+            "{mib} MiB free in {}; whether it can be written was not tried, as --read-only was given",
+            directory.display()
+        )),
+        Err(finding) => finding,
+    }
+}
+
 fn disk(place: &Path) -> Finding {
     let directory = nearest(place);
     let shown = directory.display();
-    if !directory.is_dir() {
-        return Finding::fail(format!("{shown} is not a directory"), "correct [ledger] path in the config");
+    if let Err(finding) = is_directory(&directory) {
+        return finding;
     }
     let flushed = match flushes(&directory) {
         Ok(flushed) => flushed,
@@ -51,10 +66,7 @@ fn disk(place: &Path) -> Finding {
             );
         }
         Err(error) if error.kind() == std::io::ErrorKind::StorageFull => {
-            return Finding::fail(
-                format!("the disk of the ledger in {shown} is full: {error}"),
-                format!("free at least {} MiB there, or move [ledger] path to another disk", LEAST_FREE >> 20),
-            );
+            return Finding::fail(format!("the disk of the ledger in {shown} is full: {error}"), more_room());
         }
         Err(error) => {
             return Finding::fail(
@@ -63,22 +75,11 @@ fn disk(place: &Path) -> Finding {
             );
         }
     };
-    judge(&directory, flushed)
-}
-
-fn judge(directory: &Path, flushed: Duration) -> Finding {
-    let shown = directory.display();
-    let free = match rustix::fs::statvfs(directory) {
-        Ok(disk) => disk.f_bavail.saturating_mul(disk.f_frsize),
-        Err(error) => return Finding::fail(format!("free space in {shown} is not told: {error}"), "mend that disk"),
+    let mib = match free(&directory) {
+        Ok(mib) => mib,
+        Err(finding) => return finding,
     };
-    let (mib, millis) = (free >> 20, flushed.as_secs_f64() * 1000.0);
-    if free < LEAST_FREE {
-        return Finding::fail(
-            format!("only {mib} MiB are free for the ledger in {shown}"),
-            format!("free at least {} MiB there, or move [ledger] path to another disk", LEAST_FREE >> 20),
-        );
-    }
+    let millis = flushed.as_secs_f64() * 1000.0;
     if flushed > SLOW {
         return Finding::fail(
             format!("a flush to disk in {shown} takes {millis:.0} ms, and every batch of events waits for one"),
@@ -86,6 +87,29 @@ fn judge(directory: &Path, flushed: Duration) -> Finding {
         );
     }
     Finding::pass(format!("{mib} MiB free in {shown}, a flush to disk takes {millis:.1} ms"))
+}
+
+fn is_directory(place: &Path) -> Result<(), Finding> {
+    let correct = "correct [ledger] path in the config";
+    let failed = || Err(Finding::fail(format!("{} is not a directory", place.display()), correct));
+    if place.is_dir() { Ok(()) } else { failed() }
+}
+
+/// MiB that are free, if those suffice.
+fn free(directory: &Path) -> Result<u64, Finding> {
+    let shown = directory.display();
+    let disk = rustix::fs::statvfs(directory)
+        .map_err(|error| Finding::fail(format!("free space in {shown} is not told: {error}"), "mend that disk"))?;
+    let free = disk.f_bavail.saturating_mul(disk.f_frsize);
+    let mib = free >> 20;
+    if free < LEAST_FREE {
+        return Err(Finding::fail(format!("only {mib} MiB are free for the ledger in {shown}"), more_room()));
+    }
+    Ok(mib)
+}
+
+fn more_room() -> String {
+    format!("free at least {} MiB there, or move [ledger] path to another disk", LEAST_FREE >> 20)
 }
 
 /// The median time of a flush of 4 KiB.
@@ -100,7 +124,7 @@ fn flushes(directory: &Path) -> std::io::Result<Duration> {
 }
 
 fn time_flushes(path: &Path) -> std::io::Result<Vec<Duration>> {
-    let mut file = std::fs::File::create(path)?;
+    let mut file = beside::create(path)?;
     let page = [0_u8; 4096];
     let mut times = Vec::with_capacity(FLUSHES);
     for _ in 0..FLUSHES {
@@ -114,8 +138,7 @@ fn time_flushes(path: &Path) -> std::io::Result<Vec<Duration>> {
 
 /// Whether whoever checks may make the ledger's directory without taking it from the worker's user: root may not.
 pub(super) fn may_make(place: &Path) -> bool {
-    let owner = std::fs::metadata("/proc/self").map(|own| own.uid());
-    !place.exists() && owner.is_ok_and(|owner| owner != 0)
+    !place.exists() && beside::user() != 0
 }
 
 /// Rules of one target that meet, and those that can never hold.
@@ -131,7 +154,7 @@ fn overlaps(rules: &[Rule]) -> Finding {
                     "rule {:?} can never hold: {:?} comes first for all of its keys",
                     below.id, above.id
                 ));
-            } else if meet(above, below) {
+            } else if above.meets(below) {
                 meeting.push(format!("{:?} comes before {:?}", above.id, below.id));
             }
         }
@@ -149,11 +172,4 @@ fn overlaps(rules: &[Rule]) -> Finding {
         return Finding::pass("no two rules of one target claim the same key");
     }
     Finding::pass(format!("where both claim a key, {}", meeting.join("; ")))
-}
-
-/// Whether some object could be claimed by both.
-fn meet(one: &Rule, other: &Rule) -> bool {
-    let prefixes = one.prefix.starts_with(&other.prefix) || other.prefix.starts_with(&one.prefix);
-    let tags = one.tags.iter().all(|(name, value)| other.tags.get(name).is_none_or(|theirs| theirs == value));
-    prefixes && tags
 }

@@ -19,7 +19,6 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tokio::signal::unix::{SignalKind, signal};
 
 pub(super) use finding::Finding;
 use finding::{Check, Outcome};
@@ -27,6 +26,8 @@ use side::{Bucket, Standing};
 
 use super::fix::Place;
 use super::known::{self, Known};
+use super::progress::{complain, say};
+use super::worker::Signals;
 use super::world::{Aws, SystemClock};
 use super::{Exit, Failure, args};
 use crate::aws::Clients;
@@ -47,8 +48,8 @@ struct Probes<'a> {
     wait: Duration,
     /// Names this check's own prefix.
     nonce: String,
-    /// The sides that were written to.
-    wrote: Mutex<BTreeSet<String>>,
+    /// The sides that were written to, and the keys there.
+    wrote: Mutex<BTreeMap<String, BTreeSet<Key>>>,
 }
 
 impl<'a> Bucket<'a> {
@@ -75,31 +76,31 @@ pub(super) async fn check(config: &Config, args: &args::Check) -> Result<Exit, F
         nonce: format!("{:x}-{}", now.0, std::process::id()),
         wrote: Mutex::default(),
     };
-    let mut terminated = signal(SignalKind::terminate())
-        .map_err(|error| Failure::stopped(format!("could not listen for signals: {error}")))?;
+    let mut signals = Signals::listen()?;
     let done = tokio::select! {
         rows = probes.all() => Some(rows),
-        _ = tokio::signal::ctrl_c() => None,
-        _ = terminated.recv() => None,
+        _ = signals.next() => None,
     };
     let swept = probes.sweep_all().await;
     let Some((mut rows, learnt)) = done else {
         let left: Vec<&str> =
             swept.iter().filter(|row| row.finding.outcome != Outcome::Pass).map(|row| &*row.finding.reason).collect();
         let left = if left.is_empty() { "nothing of it is left".to_owned() } else { left.join("; ") };
-        eprintln!("repl: interrupted: {left}");
+        complain(format_args!("repl: interrupted: {left}"));
         return Ok(Exit::Interrupted);
     };
     rows.extend(swept);
-    remember(config, learnt);
+    if !args.read_only {
+        remember(config, learnt);
+    }
     let count = |outcome| rows.iter().filter(|row| row.finding.outcome == outcome).count();
     let (passed, failed, skipped) = (count(Outcome::Pass), count(Outcome::Fail), count(Outcome::Skipped));
     if args.json {
         let checks: Vec<Value> = rows.iter().map(Check::json).collect();
-        println!("{}", json!({"checks": checks, "passed": passed, "failed": failed, "skipped": skipped}));
+        say(json!({"checks": checks, "passed": passed, "failed": failed, "skipped": skipped}));
     } else {
-        print!("{}", table(&rows));
-        println!("{passed} passed, {failed} failed, {skipped} skipped");
+        say(table(&rows));
+        say(format_args!("{passed} passed, {failed} failed, {skipped} skipped"));
     }
     Ok(if failed > 0 { Exit::Differs } else { Exit::Done })
 }
@@ -129,8 +130,7 @@ impl Probes<'_> {
             rows.extend(reading);
             (rows, samples, Some(set_up))
         };
-        let (local, (mut rows, samples, set_up), monitoring) =
-            tokio::join!(machine::rows(self.config), read, self.monitoring());
+        let (local, (mut rows, samples, set_up), monitoring) = tokio::join!(self.machine(), read, self.monitoring());
         let targets = self.config.targets.iter().map(|target| self.target(target, &samples, set_up.as_ref()));
         let queue = async { if set_up.is_some() { self.queue(&source).await } else { self.unreached() } };
         let (targets, queue) = tokio::join!(futures_util::future::join_all(targets), queue);
@@ -157,14 +157,14 @@ impl Probes<'_> {
         }
         let source = Bucket::source(self.config, &self.world);
         let mut rows = Vec::new();
-        if self.wrote(&source) {
+        if !self.keys_written(&source).is_empty() {
             rows.push(self.sweep(&source).await);
         }
         for target in &self.config.targets {
             let side = format!("target {}", target.id);
             let Some(store) = self.world.target(&target.id) else { continue };
             let bucket = Bucket::target(&side, "", target, store);
-            if self.wrote(&bucket) {
+            if !self.keys_written(&bucket).is_empty() {
                 rows.push(self.sweep(&bucket).await);
             }
         }
@@ -184,12 +184,15 @@ impl Probes<'_> {
     }
 
     /// Beforehand: what becomes of a write that is dropped is not known.
-    fn note_writing(&self, bucket: &Bucket<'_>) {
-        self.wrote.lock().unwrap_or_else(PoisonError::into_inner).insert(bucket.side.to_owned());
+    fn note_writing(&self, bucket: &Bucket<'_>, key: &Key) {
+        let mut wrote = self.wrote.lock().unwrap_or_else(PoisonError::into_inner);
+        wrote.entry(bucket.side.to_owned()).or_default().insert(key.clone());
     }
 
-    fn wrote(&self, bucket: &Bucket<'_>) -> bool {
-        self.wrote.lock().unwrap_or_else(PoisonError::into_inner).contains(bucket.side)
+    /// What may have been written there; none where nothing was.
+    fn keys_written(&self, bucket: &Bucket<'_>) -> Vec<Key> {
+        let wrote = self.wrote.lock().unwrap_or_else(PoisonError::into_inner);
+        wrote.get(bucket.side).into_iter().flatten().cloned().collect()
     }
 }
 

@@ -16,14 +16,9 @@ impl Probes<'_> {
     /// All rows of monitoring.
     pub(super) async fn monitoring(&self) -> Vec<Check> {
         let mut rows = vec![Check::of("metrics", SIDE, self.metrics()).await];
-        let escalation = &self.config.escalation;
-        for (name, tier) in [
-            ("topic-standard", &escalation.standard),
-            ("topic-critical", &escalation.critical),
-            ("topic-management", &escalation.management),
-        ] {
-            if let Some(Tier::Topic(arn)) = tier {
-                rows.push(Check::of(name, SIDE, self.topic(arn)).await);
+        for (tier, hears) in self.config.escalation.tiers() {
+            if let Some(Tier::Topic(arn)) = hears {
+                rows.push(Check::of(&format!("topic-{}", tier.name()), SIDE, self.topic(arn)).await);
             }
         }
         rows

@@ -110,7 +110,7 @@ impl Probes<'_> {
             owner_full_control: false,
         };
         let payload = Payload::Whole(Bytes::from_static(CONTENT));
-        self.note_writing(source);
+        self.note_writing(source, &key);
         if let Err(fault) = source.store.put(&object, payload, None, &Condition::Any).await {
             let finding = place.failed(&fault, &["s3:PutObject", "s3:DeleteObjectVersion"], &place.own());
             if self.config.canary.is_some() {

@@ -44,7 +44,6 @@ impl Probes<'_> {
             let skipped = |name| Check::at_once(name, side, Finding::skipped("it writes, and --read-only was given"));
             return (["write", "read", "tag", "multipart"].map(skipped).to_vec(), known);
         }
-        self.note_writing(bucket);
         let mut written = None;
         let mut rows = vec![Check::of("write", side, self.write(bucket, &mut written)).await];
         rows.extend(self.keys(target, bucket).await);
@@ -149,6 +148,7 @@ impl Probes<'_> {
 
     async fn put(&self, bucket: &Bucket<'_>, object: &NewObject, crc: &str, on: &Condition) -> Result<Written, Fault> {
         let checksum = Checksum { algorithm: Algorithm::Crc32, kind: ChecksumType::FullObject, value: crc.to_owned() };
+        self.note_writing(bucket, &object.key);
         bucket.store.put(object, Payload::Whole(Bytes::from_static(CONTENT)), Some(&checksum), on).await
     }
 
@@ -216,8 +216,8 @@ impl Probes<'_> {
             (true, true) => Finding::pass("the store refuses wrong bytes, and keeps the checksum"),
             (true, false) => Finding::pass("the store refuses wrong bytes, but does not tell the checksum it keeps"),
             (false, _) => Finding::skipped(
-                "the store takes bytes that differ from their checksum: what can be told from their MD5 is, all else \
-                 counts as unprovable",
+                "the store takes bytes that differ from their checksum: what its ETag tells is believed, all else counts as \
+                 unprovable",
             ),
         }
     }
@@ -264,6 +264,7 @@ impl Probes<'_> {
 
     async fn upload(&self, bucket: &Bucket<'_>, holds: &mut Holds) -> Result<(), Fault> {
         let object = self.new_object("probe", Sealing::BucketDefault);
+        self.note_writing(bucket, &object.key);
         let aborted = bucket.store.create_upload(&object, None).await?;
         bucket.store.abort_upload(UploadRef { key: &object.key, id: &aborted.id }).await?;
         for condition in [Condition::Absent, Condition::Matches(ETag::new(NO_ETAG)), Condition::Any] {
@@ -304,6 +305,7 @@ impl Probes<'_> {
             owner: bucket.place.connection.expected_bucket_owner.clone(),
         };
         let object = self.new_object("tagged", Sealing::BucketDefault);
+        self.note_writing(bucket, &object.key);
         for condition in [Condition::Absent, Condition::Matches(ETag::new(NO_ETAG))] {
             let answer = bucket.store.copy(&object, &source, None, &condition).await;
             if let Some(finding) = self.condition_kept(bucket, answer.map(drop), holds) {

@@ -4,13 +4,14 @@
 mod draft;
 mod native;
 
-use std::io::{BufRead as _, IsTerminal as _, Write as _};
+use std::io::{IsTerminal as _, Write as _};
 use std::path::Path;
 
 use draft::{Draft, Place, Rule};
 
+use super::progress::{complain, say};
 use super::world::endpoint;
-use super::{Exit, Failure, args};
+use super::{Exit, Failure, args, ask};
 use crate::aws::s3::S3Bucket;
 use crate::aws::{Clients, HotPath};
 use crate::config::{self, Connection};
@@ -32,17 +33,17 @@ pub(super) async fn init(args: &args::Init) -> Result<Exit, Failure> {
     };
     let (text, left_out) = draft.text();
     for reason in &left_out {
-        eprintln!("repl: left out, as a comment: {reason}");
+        complain(format_args!("repl: left out, as a comment: {reason}"));
     }
     if onto_stdout {
-        print!("{text}");
+        say(&text);
     } else {
         write(&args.output, &text, args.force)?;
-        eprintln!("repl: wrote {}; next: repl check --config {0}", args.output.display());
+        complain(format_args!("repl: wrote {}; next: repl check --config {0}", args.output.display()));
     }
     // What is to be filled in was told; anything else that is wrong came from what was typed.
     if let Err(errors) = config::parse(&text, &args.output.display().to_string()) {
-        eprintln!("repl: before it can be used, fill in or correct\n{errors}");
+        complain(format_args!("repl: before it can be used, fill in or correct\n{errors}"));
     }
     Ok(Exit::Done)
 }
@@ -77,7 +78,7 @@ fn told(args: &args::Init) -> Result<Draft, Failure> {
         ("--target-region", "Its region, such as eu-west-2", &args.target_region),
     ];
     let missing: Vec<&str> = needed.iter().filter(|one| one.2.is_none()).map(|one| one.0).collect();
-    let asking = std::io::stdin().is_terminal() && std::io::stderr().is_terminal();
+    let asking = ask::is_somebody_there() && std::io::stderr().is_terminal();
     if !missing.is_empty() && !asking {
         return Err(Failure::usage(format!(
             "there is no terminal to ask on: give {}, or --from-bucket to translate a bucket's own replication",
@@ -129,17 +130,12 @@ enum Answer {
 }
 
 fn asked(question: &str, answer: Answer) -> Result<String, Failure> {
-    let unasked = |error: std::io::Error| Failure::usage(format!("could not ask on the terminal: {error}"));
     loop {
-        eprint!("{question}: ");
-        std::io::stderr().flush().map_err(unasked)?;
-        let mut line = String::new();
-        if std::io::stdin().lock().read_line(&mut line).map_err(unasked)? == 0 {
+        let Some(line) = ask::person(&format!("{question}: "))? else {
             return Err(Failure::usage("the answers ended before all was asked"));
-        }
-        let line = line.trim();
+        };
         if !line.is_empty() || answer == Answer::Free {
-            return Ok(line.to_owned());
+            return Ok(line);
         }
     }
 }
@@ -170,7 +166,8 @@ async fn from_bucket(bucket: &str, args: &args::Init) -> Result<Draft, Failure> 
         let region = match located(&clients, &rule.bucket, endpoint).await {
             Ok(region) => Some(region),
             Err(fault) => {
-                eprintln!("repl: the region of destination {:?} is to be filled in: {fault}", rule.bucket);
+                let bucket = &rule.bucket;
+                complain(format_args!("repl: the region of destination {bucket:?} is to be filled in: {fault}"));
                 None
             }
         };
@@ -185,7 +182,7 @@ async fn from_bucket(bucket: &str, args: &args::Init) -> Result<Draft, Failure> 
     let rules = native::translate(&native, named);
     for rule in &rules {
         for note in &rule.notes {
-            eprintln!("repl: rule {:?}: {note}", rule.id);
+            complain(format_args!("repl: rule {:?}: {note}", rule.id));
         }
     }
     let source =

@@ -2,6 +2,7 @@
 
 use percent_encoding::percent_decode_str;
 
+use crate::audit::explain::Question;
 use crate::config::Config;
 use crate::model::object::{Key, VersionId};
 
@@ -31,6 +32,14 @@ pub(in crate::cli) struct Why {
 pub(super) struct Named {
     pub(super) key: Key,
     pub(super) version: Option<VersionId>,
+}
+
+impl Named {
+    /// What both sides are asked.
+    pub(super) fn question<'a>(&'a self, config: &'a Config) -> Question<'a> {
+        let (rules, source_bucket) = (&*config.rules, config.source.bucket.as_str());
+        Question { rules, source_bucket, key: &self.key, version: self.version.as_ref() }
+    }
 }
 
 impl Why {

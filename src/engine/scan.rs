@@ -23,7 +23,7 @@ use crate::ports::World;
 use super::brake::Census;
 use super::spending::{self, Affordable, Priced};
 use super::{Phase, Shared};
-use cursor::Cursor;
+use cursor::{Cursor, fingerprint};
 use listing::Listing;
 pub use progress::{BadLine, ScanProgress};
 
@@ -98,7 +98,7 @@ impl<W: World> super::Engine<W> {
 
 /// What is listed under a prefix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Depth {
+pub enum Depth {
     /// Current objects: a thousand keys to a page, however many versions they have.
     Current,
     /// Every version and delete marker.
@@ -123,8 +123,7 @@ async fn scan<W: World>(shared: &Arc<Shared<W>>, scope: &Scope, progress: &ScanP
     let rules = in_scope(&shared.settings.rules, scope);
     shared.learn_versioning().await;
     let Some(versioning) = source_versioning(shared).await? else { return Ok(Scanned::Interrupted) };
-    let prefixes = prefixes(&rules, &scope.prefix);
-    let prefixes = prefixes.into_iter().map(|prefix| depth(prefix, &rules, (scope, versioning))).collect();
+    let prefixes = listed(&rules, scope, versioning);
     let rule = scope.rule.as_ref().map_or("", RuleId::as_str);
     let name = format!("ranges {:?} {rule} {}", scope.delete_markers, scope.prefix);
     let scan = Scan { shared, scope, progress, name, rules, versioning, prefixes, census: Mutex::default() };
@@ -138,6 +137,14 @@ async fn scan<W: World>(shared: &Arc<Shared<W>>, scope: &Scope, progress: &ScanP
         progress.keep_census(scan.census.into_inner().unwrap_or_else(PoisonError::into_inner));
     }
     Ok(scanned)
+}
+
+/// What a scan lists: each prefix once, however many rules and targets there are.
+#[must_use]
+pub fn listed(rules: &[Rule], scope: &Scope, versioning: Versioning) -> Vec<(String, Depth)> {
+    let rules = in_scope(rules, scope);
+    let prefixes = prefixes(&rules, &scope.prefix).into_iter();
+    prefixes.map(|prefix| depth(prefix, &rules, (scope, versioning))).collect()
 }
 
 /// What must be listed under a prefix, so that every rule gets what it brings.
@@ -159,7 +166,8 @@ impl<W: World> Scan<'_, W> {
 
     /// What this scan lists, as its cursor remembers it.
     fn subject(&self) -> Vec<String> {
-        self.prefixes.iter().map(|(prefix, depth)| format!("{depth:?} {prefix}")).collect()
+        let listed = self.prefixes.iter().map(|(prefix, depth)| format!("{depth:?} {prefix}"));
+        listed.chain([fingerprint(&self.shared.settings, &self.rules)]).collect()
     }
 
     /// Lists these parts and admits what they hold.
@@ -214,8 +222,7 @@ impl<W: World> Scan<'_, W> {
         let cursor = Some((self.name.clone(), Cursor { of: self.subject(), left }.write()));
         let jobs = jobs.into_iter().map(|(job, _)| job).collect();
         let admission = Admission { jobs, now: self.shared.now(), cursor, ..Default::default() };
-        let _admitted = self.shared.ledger.admit(admission).await?;
-        self.shared.work.notify_one();
+        spending::admit_paid(self.shared, admission).await?;
         Ok(true)
     }
 
@@ -462,6 +469,43 @@ mod tests {
         assert_eq!(listed(&both, brought, Versioning::Off), [Depth::Current, Depth::Current]);
         let nested = [rule("l", "", History::Latest), rule("a", "deep/down/", History::All)];
         assert_eq!(listed(&nested, out, Versioning::Suspended), [Depth::All]);
+    }
+
+    /// A cursor is one of these rules: what another rule brings lies before it too.
+    #[tokio::test]
+    async fn a_scan_begins_anew_where_the_rules_are_others() {
+        use crate::engine::tests::world::{Small, Store};
+        use crate::engine::tests::{Bench, rule, soon, until};
+        let same = || rule("r", "t");
+        let others = [
+            (vec![same()], "where it was"),
+            (vec![same(), rule("s", "u")], "another target"),
+            (vec![Rule { tags: BTreeMap::from([("a".to_owned(), "b".to_owned())]), ..same() }], "tags"),
+            (vec![Rule { target_prefix: "p/".to_owned(), ..same() }], "other target keys"),
+            (vec![rule("r", "u")], "to elsewhere"),
+            (vec![Rule { enabled: false, ..same() }, rule("s", "t")], "another rule"),
+            (vec![Rule { kms_key: Some("arn:aws:kms:r:1:key/k".to_owned()), ..same() }], "where it was"),
+        ];
+        for (rules, how) in others {
+            let mut bench = Bench::new(vec![same()]);
+            let world = Small::new(Store::with((0..9).map(|n| format!("k{n}"))));
+            world.source.answer(1);
+            let (engine, progress) = (bench.engine(&world), ScanProgress::default());
+            let scope = Scope::default();
+            let draining = async {
+                // A page's last key may go on behind it.
+                until(|| bench.ledger.totals().pending.operations == 2).await;
+                bench.phase.send_replace(Phase::Drain);
+            };
+            let (scanned, ()) = soon(async { tokio::join!(engine.scan(&scope, &progress), draining) }).await;
+            assert_eq!(scanned, Ok(Scanned::Interrupted));
+            world.source.answer(usize::MAX);
+            bench.phase.send_replace(Phase::Run);
+            bench.settings = Bench::new(rules).settings;
+            let progress = ScanProgress::default();
+            assert_eq!(soon(bench.engine(&world).scan(&scope, &progress)).await, Ok(Scanned::Complete));
+            assert_eq!(progress.listed(), if how == "where it was" { 7 } else { 9 }, "{how}");
+        }
     }
 
     #[test]

@@ -11,7 +11,7 @@ use std::time::Duration;
 use serde_json::Value;
 use support::compare::{compare, list};
 use support::objects::Multipart;
-use support::pair::{Pair, Setup};
+use support::pair::{Pair, Setup, bucket_table};
 use support::proxy::Proxy;
 use support::servers::Server;
 use support::worker::{Output, eventually, run_repl, spawn_repl};
@@ -136,6 +136,36 @@ async fn a_plan_of_a_backfill_comes_true() {
     let sync = run(&pair, &[&["sync"], &flags[..]].concat()).await.expect_code(0).json();
     assert_eq!((number(&sync, "/copied"), number(&sync, "/bytes")), (1, number(&plan, "/bytes")));
     assert_eq!(compare(&pair).await, Vec::<String>::new());
+}
+
+/// Two targets, the newest versions alone; and again when there is nothing left to do.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plan_for_two_targets_comes_true() {
+    let mut pair = Setup::on(Server::Seaweedfs, Server::Seaweedfs).build().await;
+    let second = pair.another_target().await;
+    bucket_table(&mut pair.setup.more, "targets.two", &second, &second.server.access().endpoint);
+    let rule =
+        |id: &str, target: &str| format!("[[rules]]\nid = \"{id}\"\ntarget = \"{target}\"\nhistory = \"latest\"\n");
+    pair.setup.rule = rule("first", "dr") + &rule("second", "two");
+    pair.write_config();
+    for breadth in [&["--full", "--json"][..], &["--json"]] {
+        for key in 0..5 {
+            for version in 0..3 {
+                pair.source.put(&format!("k{key}"), format!("{key} {version} {}", breadth.len())).await;
+            }
+        }
+        until_listings_are_of_the_past().await;
+        for copied in [10, 0] {
+            let plan = run(&pair, &[&["plan"], breadth].concat()).await.expect_code(0).json();
+            let sync = run(&pair, &[&["sync"], breadth].concat()).await.expect_code(0).json();
+            assert_eq!(number(&sync, "/copied"), copied);
+            for kind in ["list", "get_attributes"] {
+                let path = format!("/requests/{kind}");
+                assert_eq!(number(&plan, &path), number(&sync, &path), "{breadth:?} {kind}: {plan:#}\n{sync:#}");
+            }
+            until_listings_are_of_the_past().await;
+        }
+    }
 }
 
 /// Neither makes a ledger, nor touches one that is there, nor writes to a bucket.

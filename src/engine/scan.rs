@@ -12,9 +12,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::audit::Further;
-use crate::audit::range::{Hole, Item as _, Piece, Ranges, Span, Versions};
+use crate::audit::range::{Hole, Item as _, Piece, Ranges, Span, Versions, patiently};
 use crate::ledger::Admission;
-use crate::model::fault::{Disposition, Fault};
+use crate::model::fault::Fault;
 use crate::model::job::{Change, ChangeKind, Origin};
 use crate::model::object::{RuleId, VersionEntry, Versioning};
 use crate::plan::route::{self, History, Rule};
@@ -31,8 +31,6 @@ pub use progress::{BadLine, ScanProgress};
 const BACKLOG: u64 = 50_000;
 /// How often a waiting scan looks again.
 const LOOK: Duration = Duration::from_millis(100);
-/// How often the versioning state is asked for before the scan is given up, visibly.
-const TRIES: u32 = 8;
 /// Failed ranges after which a scan is given up: they are kept in its cursor, which must stay small.
 const FAILED_RANGES: usize = 256;
 
@@ -122,7 +120,11 @@ struct Scan<'a, W: World> {
 async fn scan<W: World>(shared: &Arc<Shared<W>>, scope: &Scope, progress: &ScanProgress) -> Result<Scanned, Fault> {
     let rules = in_scope(&shared.settings.rules, scope);
     shared.learn_versioning().await;
-    let Some(versioning) = source_versioning(shared).await? else { return Ok(Scanned::Interrupted) };
+    let asked = async || shared.source_versioning().await.inspect_err(|fault| shared.pulse.fault(fault));
+    let versioning = tokio::select! {
+        versioning = patiently(asked) => versioning?,
+        () = shared.stopped() => return Ok(Scanned::Interrupted),
+    };
     let prefixes = listed(&rules, scope, versioning);
     let rule = scope.rule.as_ref().map_or("", RuleId::as_str);
     let name = format!("ranges {:?} {rule} {}", scope.delete_markers, scope.prefix);
@@ -240,10 +242,8 @@ impl<W: World> Scan<'_, W> {
         let mut jobs = Vec::new();
         for history in keys {
             let (bucket, how) = (&self.shared.settings.source_bucket, (self.scope, self.versioning));
-            for change in &changes(bucket, &self.rules, &history.entries, how) {
-                let entry = history.entries.iter().find(|entry| entry.version == change.version);
-                let class = entry.and_then(|entry| entry.storage_class.clone());
-                jobs.extend(route::route(&self.rules, change).jobs.into_iter().map(|job| (job, class.clone())));
+            for (change, class) in changes(bucket, &self.rules, &history.entries, how) {
+                jobs.extend(route::route(&self.rules, &change).jobs.into_iter().map(|job| (job, class.clone())));
             }
         }
         jobs
@@ -260,10 +260,14 @@ struct Failed {
 
 impl Failed {
     fn add(&mut self, prefix: Arc<str>, hole: Hole) {
+        let bounds = hole.bounds();
         let Hole { after, upto, fault } = hole;
         let span = Span { prefix, after, upto };
         tracing::error!(%fault, prefix = %span.prefix, after = ?span.after, upto = ?span.upto, "this range could not be listed");
-        self.first.get_or_insert_with(|| Fault { detail: format!("{}: {}", named(&span), fault.detail), ..fault });
+        self.first.get_or_insert_with(|| Fault {
+            detail: format!("prefix {:?}, {bounds}: {}", span.prefix, fault.detail),
+            ..fault
+        });
         // Ranges that fail one after another are one: an outage must not make the cursor grow.
         match self.spans.last_mut() {
             Some(before) if before.prefix == span.prefix && before.upto.is_some() && before.upto == span.after => {
@@ -282,13 +286,6 @@ impl Failed {
         let detail = format!("{}; this range was not scanned{others}: run the sync again", fault.detail);
         Err(Fault { detail, ..fault })
     }
-}
-
-/// A range as a person reads it.
-fn named(span: &Span) -> String {
-    let after = span.after.as_ref().map_or_else(|| "from its start".to_owned(), |key| format!("after {key:?}"));
-    let upto = span.upto.as_ref().map_or_else(|| "to its end".to_owned(), |key| format!("up to {key:?}"));
-    format!("prefix {:?}, {after} {upto}", span.prefix)
 }
 
 /// The enabled rules that a scope takes in.
@@ -328,40 +325,13 @@ pub(super) async fn room<W: World>(shared: &Shared<W>) -> bool {
     shared.phase() == Phase::Run
 }
 
-/// The source's versioning state; `None` when the engine stops meanwhile.
-async fn source_versioning<W: World>(shared: &Shared<W>) -> Result<Option<Versioning>, Fault> {
-    let mut tries = 0;
-    loop {
-        match shared.source_versioning().await {
-            Ok(versioning) => return Ok(Some(versioning)),
-            Err(fault) => {
-                if !outlasted(shared, fault, &mut tries).await? {
-                    return Ok(None);
-                }
-            }
-        }
-    }
-}
-
-/// Waits for a fault to pass: true to ask again, false when the engine stops; the fault itself when it will not pass.
-async fn outlasted<W: World>(shared: &Shared<W>, fault: Fault, tries: &mut u32) -> Result<bool, Fault> {
-    shared.pulse.fault(&fault);
-    *tries += 1;
-    if fault.kind.disposition() != Disposition::Retry || *tries >= TRIES {
-        return Err(fault);
-    }
-    tracing::warn!(%fault, tries, "the source's versioning could not be read; trying again");
-    shared.sleep(shared.settings.retry.wait(fault.kind, *tries, 1.0)).await;
-    Ok(shared.phase() == Phase::Run)
-}
-
-/// What one key's listing (newest first) asks for, oldest first.
+/// What one key's listing (newest first) asks for, oldest first, with the classes of the objects.
 fn changes(
     bucket: &str,
     rules: &[Rule],
     history: &[VersionEntry],
     (scope, versioning): (&Scope, Versioning),
-) -> Vec<Change> {
+) -> Vec<(Change, Option<String>)> {
     let Some(newest) = history.first() else { return Vec::new() };
     let claims = |rule: &&Rule| newest.key.as_str().starts_with(&rule.prefix);
     let all = versioning != Versioning::Off && rules.iter().filter(claims).any(|rule| rule.history == History::All);
@@ -371,7 +341,7 @@ fn changes(
         .iter()
         .rev()
         .filter(|entry| scope.delete_markers == DeleteMarkers::Brought || !hides(entry))
-        .map(|entry| change(bucket, entry))
+        .map(|entry| (change(bucket, entry), entry.storage_class.clone()))
         .collect()
 }
 
@@ -445,7 +415,7 @@ mod tests {
         let listed = |rule: Rule, delete_markers, versioning| {
             let scope = Scope { delete_markers, ..Scope::default() };
             let changes = changes("b", &[rule], &history, (&scope, versioning));
-            changes.iter().map(|change| change.version.as_str().to_owned()).collect::<Vec<_>>()
+            changes.iter().map(|(change, _)| change.version.as_str().to_owned()).collect::<Vec<_>>()
         };
         let all = || rule("a", "", History::All);
         assert_eq!(listed(all(), DeleteMarkers::LeftOut, Versioning::Enabled), ["v0", "d1", "v2"]);
@@ -519,7 +489,7 @@ mod tests {
         let span = |after, upto| Span { prefix: "p/".into(), after, upto };
         assert_eq!(failed.spans, [span(None, key("p/c")), span(key("p/d"), None)]);
         let told = failed.into_outcome().unwrap_err().detail;
-        assert!(told.starts_with("prefix \"p/\", from its start up to \"p/b\": no; "), "{told}");
+        assert!(told.starts_with("prefix \"p/\", from its start to \"p/b\": no; "), "{told}");
         assert!(told.contains("and 1 more"), "{told}");
     }
 }

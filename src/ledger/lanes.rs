@@ -536,12 +536,15 @@ impl Book<'_> {
         Ok(())
     }
 
-    /// Puts a parked job back among the pending ones; the same work already there makes it needless.
+    /// Puts a parked job back among the pending ones; the same work already there makes it needless, unless that is out:
+    /// it may have read what was before.
     pub(super) fn revive(&mut self, mut waiting: Waiting) -> Result<(), Fault> {
         waiting.not_before = Timestamp(0);
+        let holder = self.state.live.holder(lane_hash(&waiting.job.target, &waiting.job.target_key));
+        let fence = holder.map_or(0, |holder| holder.fence);
         let lane = self.view.find_lane(&waiting.job.target, &waiting.job.target_key)?;
         if let Some((id, lane)) = &lane
-            && self.view.same_work(*id, lane, &waiting.job, 0)?.is_some()
+            && self.view.same_work(*id, lane, &waiting.job, fence)?.is_some()
         {
             self.state.tally.totals.superseded += 1;
             return Ok(());

@@ -89,7 +89,7 @@ impl Bench {
 
 /// Bounded: what is to end must not hang the tests where it does not.
 pub(in crate::engine) async fn soon<T>(work: impl Future<Output = T>) -> T {
-    tokio::time::timeout(Duration::from_secs(20), work).await.expect("it waits for ever")
+    tokio::time::timeout(Duration::from_secs(60), work).await.expect("it waits for ever")
 }
 
 /// Returns once it holds.

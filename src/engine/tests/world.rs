@@ -89,7 +89,7 @@ impl Store {
         let bytes = self.0.objects.lock().unwrap().get(key)?.clone();
         let head = Head {
             version: VersionId::null(),
-            etag: ETag::new(&format!("e{}", bytes.len())),
+            etag: ETag::new(format!("e{}", bytes.len())),
             size: bytes.len() as u64,
             modified: Timestamp(0),
             attributes: Attributes::default(),
@@ -140,7 +140,7 @@ impl ObjectStore for Store {
         let listed = listed.map(|(key, bytes)| Listed {
             key: key.clone(),
             size: bytes.len() as u64,
-            etag: ETag::new(&format!("e{}", bytes.len())),
+            etag: ETag::new(format!("e{}", bytes.len())),
             modified: Timestamp(0),
             storage_class: None,
             checksum: None,

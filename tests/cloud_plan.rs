@@ -11,8 +11,8 @@ use std::time::Duration;
 use serde_json::Value;
 use support::compare::{compare, list};
 use support::objects::Multipart;
-use support::pair::{Pair, Setup};
-use support::proxy::Proxy;
+use support::pair::{Pair, Setup, bucket_table};
+use support::proxy::{Act, Proxy, Rule, Seen};
 use support::servers::Server;
 use support::worker::{Output, eventually, run_repl, spawn_repl};
 
@@ -136,6 +136,36 @@ async fn a_plan_of_a_backfill_comes_true() {
     let sync = run(&pair, &[&["sync"], &flags[..]].concat()).await.expect_code(0).json();
     assert_eq!((number(&sync, "/copied"), number(&sync, "/bytes")), (1, number(&plan, "/bytes")));
     assert_eq!(compare(&pair).await, Vec::<String>::new());
+}
+
+/// Two targets, the newest versions alone; and again when there is nothing left to do.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plan_for_two_targets_comes_true() {
+    let mut pair = Setup::on(Server::Seaweedfs, Server::Seaweedfs).build().await;
+    let second = pair.another_target().await;
+    bucket_table(&mut pair.setup.more, "targets.two", &second, &second.server.access().endpoint);
+    let rule =
+        |id: &str, target: &str| format!("[[rules]]\nid = \"{id}\"\ntarget = \"{target}\"\nhistory = \"latest\"\n");
+    pair.setup.rule = rule("first", "dr") + &rule("second", "two");
+    pair.write_config();
+    for breadth in [&["--full", "--json"][..], &["--json"]] {
+        for key in 0..5 {
+            for version in 0..3 {
+                pair.source.put(&format!("k{key}"), format!("{key} {version} {}", breadth.len())).await;
+            }
+        }
+        until_listings_are_of_the_past().await;
+        for copied in [10, 0] {
+            let plan = run(&pair, &[&["plan"], breadth].concat()).await.expect_code(0).json();
+            let sync = run(&pair, &[&["sync"], breadth].concat()).await.expect_code(0).json();
+            assert_eq!(number(&sync, "/copied"), copied);
+            for kind in ["list", "get_attributes"] {
+                let path = format!("/requests/{kind}");
+                assert_eq!(number(&plan, &path), number(&sync, &path), "{breadth:?} {kind}: {plan:#}\n{sync:#}");
+            }
+            until_listings_are_of_the_past().await;
+        }
+    }
 }
 
 /// Neither makes a ledger, nor touches one that is there, nor writes to a bucket.
@@ -394,6 +424,39 @@ async fn a_workers_sync_keeps_to_the_limit_and_live_changes_do_not_count() {
     // What a worker copies meanwhile counts as copied too; what the syncs paid for is theirs alone.
     assert_eq!(number(&first, "/requests/put") + number(&second, "/requests/put"), 20, "{first:#}\n{second:#}");
     assert_eq!(second["max_spend"], Value::Null);
+    worker.terminate(PATIENCE).await.expect_code(0);
+    assert_eq!(compare(&pair).await, Vec::<String>::new());
+}
+
+/// A limited backfill whose jobs events tell of too, before they are done, ends: they are live changes then, and their money
+/// comes back.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_limited_backfill_of_what_events_tell_too_ends() {
+    let both = Proxy::before(&Server::Ministack.access().endpoint);
+    let mut setup = Setup::on(Server::Ministack, Server::Ministack).more("[transfer]\nconcurrency = 1\n");
+    (setup.source_endpoint, setup.target_endpoint) = (Some(both.endpoint()), Some(both.endpoint()));
+    let pair = setup.build().await;
+    let is_put = |seen: &Seen| seen.method == "PUT";
+    // Meanwhile the others for which money is set aside wait, and events tell of them.
+    both.add(Rule::when(is_put, Act::Delay(Duration::from_secs(5))).times(1));
+    for key in 0..12 {
+        pair.source.put(&format!("k{key:02}"), "listed, and told by an event").await;
+    }
+    pair.sqs.purge_queue().queue_url(&pair.queue_url).send().await.unwrap();
+    let mut worker = spawn_repl(&pair, &["run"]);
+    eventually("the worker listens", PATIENCE, async || pair.ledger.join("repl.sock").exists()).await;
+    let prices = write_prices(&pair, &both.endpoint(), (10.0, 0.0));
+    let limited = ["sync", "--full", "--json", "--prices", &prices, "--max-spend", "0.7"];
+    let told = async {
+        eventually("it has begun", PATIENCE, async || both.count(is_put) > 0).await;
+        for version in list(&pair.source).await {
+            pair.put_event("ObjectCreated:Put", &version.key, Some(&version.id)).await;
+        }
+    };
+    let (report, ()) = tokio::join!(run(&pair, &limited), told);
+    let report = report.json();
+    assert!(report["done"] == true && report["spent"].as_f64().unwrap() <= 0.7, "{report:#}");
+    eventually("all arrive", PATIENCE, async || list(&pair.target).await.len() == 12).await;
     worker.terminate(PATIENCE).await.expect_code(0);
     assert_eq!(compare(&pair).await, Vec::<String>::new());
 }

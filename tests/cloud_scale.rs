@@ -120,7 +120,9 @@ fn price(keys: usize) -> usize {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_large_bucket_is_backfilled_compared_and_judged() {
     let count = size("REPL_TEST_OBJECTS", 2000);
-    let mut pair = Setup::on(Server::Seaweedfs, Server::Seaweedfs).build().await;
+    // Some ten seconds for all of it, so that it is not done before it is killed.
+    let slowly = format!("[transfer]\nrequests_per_second = {}\n", count / 5);
+    let mut pair = Setup::on(Server::Seaweedfs, Server::Seaweedfs).more(&slowly).build().await;
     let keys = keys(count);
     write(&pair.source, &keys).await;
 
@@ -128,6 +130,8 @@ async fn a_large_bucket_is_backfilled_compared_and_judged() {
         let peak = backfill_until(&pair, (count * percent / 100) as u64).await;
         eprintln!("killed at {percent} %: {} KiB at most", peak >> 10);
     }
+    pair.setup.more = String::new();
+    pair.write_config();
     let finished = run_repl(&pair, &["sync", "--full", "--json"], PATIENCE).await.expect_code(0);
     print_rate("the rest", &finished, usize::try_from(number(&finished, "copied")).unwrap());
     let there = list(&pair.target).await;

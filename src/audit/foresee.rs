@@ -73,6 +73,15 @@ pub enum Foreseen {
         /// Which keys, and why.
         hole: Hole,
     },
+    /// How much of the source was listed under a prefix, for one target: [`Breadth::Full`] only.
+    Listed {
+        /// The prefix.
+        prefix: String,
+        /// Versions and delete markers.
+        entries: u64,
+        /// Keys whose newest version is an object.
+        current: u64,
+    },
 }
 
 /// Walks everything in scope as a sync would, and tells what it would do. Reads only; faults are told.
@@ -147,7 +156,11 @@ async fn histories<S: ObjectStore, P: Pages<Item = Versions>>(
         (Err(fault), _) | (_, Err(fault)) => return tell(Foreseen::Obstacle(fault)),
     };
     let mut under_way = FuturesOrdered::new();
-    let mut ended = false;
+    let (mut ended, mut entries, mut current) = (false, 0, 0);
+    let mut count = |source: &Versions| {
+        entries += source.entries.len() as u64;
+        current += u64::from(source.entries.first().is_some_and(|newest| newest.object.is_some()));
+    };
     while !ended || !under_way.is_empty() {
         tokio::select! {
             biased;
@@ -157,9 +170,11 @@ async fn histories<S: ObjectStore, P: Pages<Item = Versions>>(
             }
             pair = merge.next(), if !ended && under_way.len() < KEYS => match pair {
                 Some(Pair::Source(source)) => {
+                    count(&source);
                     under_way.push_back(of_key(looker, scope, (source, None), (versions, markers)));
                 }
                 Some(Pair::Both(source, target)) => {
+                    count(&source);
                     under_way.push_back(of_key(looker, scope, (source, Some(target)), (versions, markers)));
                 }
                 // A backfill does not look at it.
@@ -169,6 +184,7 @@ async fn histories<S: ObjectStore, P: Pages<Item = Versions>>(
             },
         }
     }
+    tell(Foreseen::Listed { prefix: scope.prefix.clone(), entries, current });
 }
 
 /// Whether the target's versions can be compared with the source's at all.
@@ -308,7 +324,7 @@ mod tests {
             Foreseen::Object { standing: Standing::Occupied, .. } => "over",
             Foreseen::Object { standing: Standing::Equal, .. } => "equal",
             Foreseen::Marker { .. } => "marker",
-            Foreseen::Unprovable | Foreseen::Obstacle(_) | Foreseen::Hole { .. } => "trouble",
+            Foreseen::Unprovable | Foreseen::Obstacle(_) | Foreseen::Hole { .. } | Foreseen::Listed { .. } => "trouble",
         };
         found.iter().map(name).collect()
     }

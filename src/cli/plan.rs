@@ -7,21 +7,24 @@ use std::sync::{Arc, Mutex, PoisonError};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use crate::audit::compare::scopes;
 use crate::audit::foresee::{self, Breadth, Markers};
 use crate::audit::sample::Sample;
 use crate::audit::{Further, Settings};
 use crate::config::{self, Config};
 use crate::engine;
+use crate::engine::budget::Budget;
+use crate::engine::paced::Paced;
+use crate::engine::scan::{self, DeleteMarkers, Scope};
 use crate::meter::{self, Meter};
-use crate::model::object::{Encryption, Found, Key, RuleId};
+use crate::model::object::{Encryption, Found, Key, RuleId, Timestamp, Versioning};
 use crate::plan::estimate;
 use crate::ports::{Clock, ObjectStore, Pick, World};
 
 use super::progress::{self, Words, say};
+use super::worker::limits;
 use super::world::{Aws, target_settings};
 use super::{Exit, Failure, args, measured, tariff, verify};
-use forecast::{Forecast, Rate, Sampled};
+use forecast::{Finding, Forecast, Rate, Sampled};
 
 const WORDS: Words = Words { work: "plan", wrong: "not provable" };
 
@@ -48,8 +51,10 @@ pub(super) async fn plan(config: &Config, asked: &args::Plan) -> Result<Exit, Fa
         None => None,
     };
     let tariff = tariff::tariff(config, prices.as_deref())?;
-    let world = Arc::new(Aws::new(config).await?);
-    let settings = settings(config, asked, &world);
+    let budget = Arc::new(Budget::new(&limits(&config.transfer)));
+    let targets = config.targets.iter().map(|target| &target.id);
+    let world = Arc::new(Paced::new(Arc::new(Aws::new(config).await?), budget, targets));
+    let settings = settings(config, asked, world.clock().now());
     let begun = Instant::now();
     let forecast = Mutex::new(Forecast::new(config.rules.clone(), server_side(config)));
     let breadth = if asked.full { Breadth::Full } else { Breadth::Differences };
@@ -63,9 +68,11 @@ pub(super) async fn plan(config: &Config, asked: &args::Plan) -> Result<Exit, Fa
         exit = verify::interrupted("what was foreseen so far is not the whole") => return exit,
     }
     let mut forecast = forecast.into_inner().unwrap_or_else(PoisonError::into_inner);
-    let scopes = scopes(&settings.rules, &settings.prefix, settings.only.as_ref()).len() as u64;
-    forecast.add_listing(&looked.usage(), (breadth, scopes));
-    let sampled = sample(&world, forecast.picked()).await;
+    match breadth {
+        Breadth::Differences => forecast.add_finding(Finding::Comparing(&looked.usage())),
+        Breadth::Full => forecast.add_finding(Finding::Scanning(&scanned(&*world, &settings, markers).await)),
+    }
+    let sampled = sample(&*world, forecast.picked()).await;
     forecast.add_keys(sampled);
     let rate = rate(config, asked);
     let mut report = forecast.report(&tariff, rate.as_ref());
@@ -87,7 +94,7 @@ fn prices_name(asked: &args::Plan) -> String {
 }
 
 /// As plain `sync` compares.
-fn settings(config: &Config, asked: &args::Plan, world: &Aws) -> Settings {
+fn settings(config: &Config, asked: &args::Plan, started: Timestamp) -> Settings {
     Settings {
         rules: config.rules.clone(),
         source_bucket: config.source.bucket.clone(),
@@ -99,8 +106,20 @@ fn settings(config: &Config, asked: &args::Plan, world: &Aws) -> Settings {
         tags: Further::Skip,
         versions: Further::Skip,
         looks: verify::looks(config),
-        started: world.clock().now(),
+        started,
     }
+}
+
+/// What a backfill would list of the source.
+async fn scanned<W: World>(world: &W, settings: &Settings, markers: Markers) -> Vec<(String, scan::Depth)> {
+    let delete_markers = match markers {
+        Markers::Brought => DeleteMarkers::Brought,
+        Markers::LeftOut => DeleteMarkers::LeftOut,
+    };
+    let scope = Scope { rule: settings.only.clone(), prefix: settings.prefix.clone(), delete_markers };
+    // What cannot be told now was told as trouble: the dearer of the two is taken.
+    let versioning = world.source().versioning().await.unwrap_or(Versioning::Enabled);
+    scan::listed(&settings.rules, &scope, versioning)
 }
 
 /// Who will move large objects to each target, as far as the config tells.
@@ -129,7 +148,7 @@ fn rate(config: &Config, asked: &args::Plan) -> Option<Rate> {
 }
 
 /// Looks at a few of the objects that would be brought: listings do not tell of encryption.
-async fn sample(world: &Aws, picked: &[Key]) -> Sampled {
+async fn sample<W: World>(world: &W, picked: &[Key]) -> Sampled {
     let mut sampled = Sampled::default();
     for key in picked {
         match world.source().head(key, &Pick::Current).await {

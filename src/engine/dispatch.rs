@@ -12,6 +12,7 @@ use crate::model::fault::{Fault, FaultKind};
 use crate::model::object::Timestamp;
 use crate::plan::pace::{Pace, Window};
 use crate::ports::World;
+use crate::watch::pulse::Progress;
 
 use super::budget::{Concurrency, PIPE};
 use super::spending::{self, Entry};
@@ -156,7 +157,8 @@ impl Measured {
             }
         };
         let since = tokio::time::Instant::now();
-        Self { concurrency, pace, limit, since, finished: 0, bytes: 0, throttled: 0, saturated: false }
+        let Progress { finished, bytes, throttled } = shared.pulse.progress();
+        Self { concurrency, pace, limit, since, finished, bytes, throttled, saturated: false }
     }
 
     fn look<W: World>(&mut self, shared: &Shared<W>, busy: usize) -> usize {
@@ -180,5 +182,29 @@ impl Measured {
         self.saturated = false;
         self.limit = pace.observe(window);
         self.limit
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::tests::Bench;
+    use crate::engine::tests::world::{Small, Store};
+    use crate::model::fault::Side;
+
+    /// As after `repl limit --reset`: what happened since the start was not in the first window.
+    #[tokio::test(start_paused = true)]
+    async fn a_pace_that_begins_late_knows_nothing_of_before() {
+        let bench = Bench::new(Vec::new());
+        let engine = bench.engine(&Small::new(Store::default()));
+        let slow = || Fault::new(FaultKind::Throttled, Side::Target, "put object", "slow down");
+        engine.shared.pulse.fault(&slow());
+        let mut pace = Measured::new(&engine.shared);
+        let begun = pace.limit;
+        tokio::time::advance(WINDOW).await;
+        assert!(pace.look(&engine.shared, begun) > begun, "it grows");
+        engine.shared.pulse.fault(&slow());
+        tokio::time::advance(WINDOW).await;
+        assert!(pace.look(&engine.shared, begun) < begun, "and hears of what comes");
     }
 }

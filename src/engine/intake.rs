@@ -297,17 +297,20 @@ impl<W: World> Held<W> {
     }
 }
 
-/// With `Ack::Settled`: one loop for all messages deletes those that are done and keeps the others hidden. It goes on
-/// while the engine drains; what is not done then comes again elsewhere.
+/// Deletes the messages whose work is done.
+pub(super) async fn acknowledge_settled<W: World>(shared: &Shared<W>) {
+    if let Some(queue) = shared.world.queue() {
+        acknowledge(shared, queue, shared.held.take_done()).await;
+    }
+}
+
+/// With `Ack::Settled`: one loop for all messages deletes those that are done and keeps the others hidden, until the engine
+/// stops. What is done during the drain is deleted at its end; what is not done then comes again elsewhere.
 pub(super) async fn hold<W: World>(shared: Arc<Shared<W>>) -> Result<(), Fault> {
     let Some(queue) = shared.world.queue() else { return Ok(()) };
     let mut extended = tokio::time::Instant::now();
-    loop {
-        let running = shared.phase() == Phase::Run;
-        acknowledge(&shared, queue, shared.held.take_done()).await;
-        if !running {
-            return Ok(());
-        }
+    while shared.phase() == Phase::Run {
+        acknowledge_settled(&shared).await;
         if extended.elapsed() >= EXTEND_EVERY {
             extended = tokio::time::Instant::now();
             let receipts = shared.held.receipts();
@@ -319,4 +322,5 @@ pub(super) async fn hold<W: World>(shared: Arc<Shared<W>>) -> Result<(), Fault> 
         }
         shared.sleep(Duration::from_millis(200)).await;
     }
+    Ok(())
 }

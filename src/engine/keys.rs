@@ -85,15 +85,25 @@ fn at_target(fault: Fault) -> Fault {
     Fault { side: Side::Target, ..fault }
 }
 
-/// Proves every key that the rules name, at the start. What does not hold is said loudly; its jobs will be parked.
+/// Proves every key that the rules name, at the start, until the engine stops. What does not hold is said loudly; its
+/// jobs will be parked.
 pub(super) async fn prove_all<W: World>(shared: Arc<Shared<W>>) -> Result<(), Fault> {
+    tokio::select! {
+        biased;
+        () = shared.stopped() => {}
+        () = prove_named(&shared) => {}
+    }
+    Ok(())
+}
+
+async fn prove_named<W: World>(shared: &Shared<W>) {
     let mut named = BTreeSet::new();
     for rule in shared.settings.rules.iter().filter(|rule| rule.enabled) {
         named.extend(rule.kms_key.iter().chain(rule.kms_map.values()).map(|arn| (rule.target.clone(), arn.clone())));
     }
     for (target, arn) in named {
         let Some(settings) = shared.settings.targets.get(&target) else { continue };
-        match prove(&shared, &target, &arn, &settings.bucket).await {
+        match prove(shared, &target, &arn, &settings.bucket).await {
             Ok(Proof::Usable) => {
                 let mut proved = shared.keys.proved.lock().unwrap_or_else(PoisonError::into_inner);
                 proved.insert((target, arn), Instant::now());
@@ -105,5 +115,4 @@ pub(super) async fn prove_all<W: World>(shared: Arc<Shared<W>>) -> Result<(), Fa
             }
         }
     }
-    Ok(())
 }

@@ -29,6 +29,8 @@ mod reconcile;
 mod replicate;
 pub mod scan;
 pub mod spending;
+#[cfg(test)]
+mod tests;
 mod transfer;
 mod verify;
 
@@ -264,14 +266,9 @@ impl<W: World> Engine<W> {
         tasks.spawn(governing::follow_windows(Arc::clone(&self.shared)));
         tasks.spawn(orphans::end_those_left(Arc::clone(&self.shared)));
         tasks.spawn(dispatch::dispatch(Arc::clone(&self.shared)));
-        let mut ended = Ok(());
-        while let Some(joined) = tasks.join_next().await {
-            let result = joined.unwrap_or_else(|error| Err(task_died(&error)));
-            if let Err(fault) = result {
-                tracing::error!(%fault, "stopping: nothing may be acknowledged any more");
-                tasks.abort_all();
-                ended = Err(fault);
-            }
+        let ended = join_all(tasks).await;
+        if ended.is_ok() {
+            intake::acknowledge_settled(&self.shared).await;
         }
         receipts.end().await;
         let flushed = self.shared.ledger.flush().await;
@@ -293,6 +290,20 @@ impl<W: World> Engine<W> {
     pub fn wake(&self) {
         self.shared.work.notify_one();
     }
+}
+
+/// Waits for all of them; the first fault ends the others, and is told.
+async fn join_all(mut tasks: JoinSet<Result<(), Fault>>) -> Result<(), Fault> {
+    let mut ended = Ok(());
+    while let Some(joined) = tasks.join_next().await {
+        let result = joined.unwrap_or_else(|error| Err(task_died(&error)));
+        if let (Err(fault), Ok(())) = (result, &ended) {
+            tracing::error!(%fault, "stopping: nothing may be acknowledged any more");
+            tasks.abort_all();
+            ended = Err(fault);
+        }
+    }
+    ended
 }
 
 fn task_died(error: &tokio::task::JoinError) -> Fault {

@@ -262,8 +262,11 @@ impl<C: Clock, M: MetricSink, A: AlertSink> Observer<C, M, A> {
                 pause = FIRST_RETRY;
                 self.posted.notified().await;
             } else {
-                tokio::time::sleep(pause).await;
-                pause = (pause * 2).min(LONGEST_RETRY);
+                tokio::select! {
+                    () = tokio::time::sleep(pause) => pause = (pause * 2).min(LONGEST_RETRY),
+                    // Another way may take the new one at once.
+                    () = self.posted.notified() => {}
+                }
             }
         }
     }

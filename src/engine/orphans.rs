@@ -43,8 +43,13 @@ pub async fn end_all<W: World>(world: &W, ledger: &Ledger) -> Result<Ended, Faul
     Ok(ended)
 }
 
-/// At the start: what was dropped while no worker ran, or just before it died.
+/// At the start: what was dropped while no worker ran, or just before it died. What is left when the engine stops, the
+/// next start ends.
 pub(super) async fn end_those_left<W: World>(shared: Arc<Shared<W>>) -> Result<(), Fault> {
     shared.open().await;
-    end_all(shared.world.as_ref(), &shared.ledger).await.map(drop)
+    tokio::select! {
+        biased;
+        () = shared.stopped() => Ok(()),
+        ended = end_all(shared.world.as_ref(), &shared.ledger) => ended.map(drop),
+    }
 }

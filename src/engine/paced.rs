@@ -22,6 +22,7 @@ pub struct Paced<W: World> {
     world: Arc<W>,
     source: PacedStore<W>,
     targets: BTreeMap<TargetId, PacedStore<W>>,
+    receipts: Option<PacedStore<W>>,
     budget: Arc<Budget>,
 }
 
@@ -31,7 +32,8 @@ impl<W: World> Paced<W> {
         let paced = |bucket| PacedStore { world: Arc::clone(&world), bucket, budget: Arc::clone(&budget) };
         let source = paced(Bucket::Source);
         let targets = targets.into_iter().map(|id| (id.clone(), paced(Bucket::Target(id.clone())))).collect();
-        Self { source, targets, world, budget }
+        let receipts = world.receipts().map(|_| paced(Bucket::Receipts));
+        Self { source, targets, receipts, world, budget }
     }
 }
 
@@ -39,6 +41,7 @@ impl<W: World> Paced<W> {
 enum Bucket<S> {
     Source,
     Target(TargetId),
+    Receipts,
     Other(Box<S>),
 }
 
@@ -62,6 +65,7 @@ impl<W: World> PacedStore<W> {
         let store = match &self.bucket {
             Bucket::Source => Some(self.world.source()),
             Bucket::Target(id) => self.world.target(id),
+            Bucket::Receipts => self.world.receipts(),
             Bucket::Other(store) => Some(&**store),
         };
         store.ok_or_else(|| Fault::new(FaultKind::Refused, Side::Local, "find the bucket", "there is no such target"))
@@ -106,9 +110,22 @@ impl<W: World> World for Paced<W> {
         self.world.keys(id)
     }
 
+    fn receipts(&self) -> Option<&Self::Store> {
+        self.receipts.as_ref()
+    }
+
     fn clock(&self) -> &Self::Clock {
         self.world.clock()
     }
+}
+
+/// The store's own methods, each once it is its turn.
+macro_rules! after_a_turn {
+    ($($name:ident($($argument:ident: $kind:ty),*) -> $out:ty;)*) => {
+        $(async fn $name(&self, $($argument: $kind),*) -> Result<$out, Fault> {
+            self.turn().await?.$name($($argument),*).await
+        })*
+    };
 }
 
 impl<W: World> ObjectStore for PacedStore<W> {
@@ -122,104 +139,26 @@ impl<W: World> ObjectStore for PacedStore<W> {
         })
     }
 
-    async fn head(&self, key: &Key, pick: &Pick) -> Result<Found, Fault> {
-        self.turn().await?.head(key, pick).await
-    }
-
-    async fn part_sizes(&self, key: &Key, head: &Head) -> Result<Option<Vec<u64>>, Fault> {
-        self.turn().await?.part_sizes(key, head).await
-    }
-
-    async fn tags(&self, key: &Key, pick: &Pick) -> Result<Tags, Fault> {
-        self.turn().await?.tags(key, pick).await
-    }
-
-    async fn acl(&self, key: &Key, pick: &Pick) -> Result<Vec<Grant>, Fault> {
-        self.turn().await?.acl(key, pick).await
-    }
-
-    async fn list_objects(&self, prefix: &str, from: &ListFrom, most: Option<u16>) -> Result<ObjectPage, Fault> {
-        self.turn().await?.list_objects(prefix, from, most).await
-    }
-
-    async fn list_versions(&self, prefix: &str, after: Option<(Key, VersionId)>) -> Result<VersionPage, Fault> {
-        self.turn().await?.list_versions(prefix, after).await
-    }
-
-    async fn versioning(&self) -> Result<Versioning, Fault> {
-        self.turn().await?.versioning().await
-    }
-
-    async fn put(
-        &self,
-        object: &NewObject,
-        payload: Payload,
-        checksum: Option<&Checksum>,
-        condition: &Condition,
-    ) -> Result<Written, Fault> {
-        self.turn().await?.put(object, payload, checksum, condition).await
-    }
-
-    async fn create_upload(&self, object: &NewObject, checksum: Option<UploadChecksum>) -> Result<OpenUpload, Fault> {
-        self.turn().await?.create_upload(object, checksum).await
-    }
-
-    async fn upload_part(
-        &self,
-        upload: UploadRef<'_>,
-        number: u32,
-        payload: Payload,
-        checksum: Option<&Checksum>,
-    ) -> Result<Part, Fault> {
-        self.turn().await?.upload_part(upload, number, payload, checksum).await
-    }
-
-    async fn copy_part(
-        &self,
-        upload: UploadRef<'_>,
-        number: u32,
-        source: &CopySource,
-        range: Option<(u64, u64)>,
-    ) -> Result<Part, Fault> {
-        self.turn().await?.copy_part(upload, number, source, range).await
-    }
-
-    async fn list_parts(&self, upload: UploadRef<'_>) -> Result<Vec<Part>, Fault> {
-        self.turn().await?.list_parts(upload).await
-    }
-
-    async fn complete_upload(&self, upload: UploadRef<'_>, completion: &Completion) -> Result<Written, Fault> {
-        self.turn().await?.complete_upload(upload, completion).await
-    }
-
-    async fn abort_upload(&self, upload: UploadRef<'_>) -> Result<(), Fault> {
-        self.turn().await?.abort_upload(upload).await
-    }
-
-    async fn copy(
-        &self,
-        object: &NewObject,
-        source: &CopySource,
-        algorithm: Option<Algorithm>,
-        condition: &Condition,
-    ) -> Result<Written, Fault> {
-        self.turn().await?.copy(object, source, algorithm, condition).await
-    }
-
-    async fn put_tags(&self, key: &Key, pick: &Pick, tags: &Tags) -> Result<(), Fault> {
-        self.turn().await?.put_tags(key, pick, tags).await
-    }
-
-    async fn put_acl(&self, key: &Key, pick: &Pick, grants: &[Grant]) -> Result<(), Fault> {
-        self.turn().await?.put_acl(key, pick, grants).await
-    }
-
-    async fn put_lock(&self, key: &Key, pick: &Pick, lock: &Lock) -> Result<(), Fault> {
-        self.turn().await?.put_lock(key, pick, lock).await
-    }
-
-    async fn delete(&self, key: &Key, condition: &Condition) -> Result<Option<VersionId>, Fault> {
-        self.turn().await?.delete(key, condition).await
+    after_a_turn! {
+        head(key: &Key, pick: &Pick) -> Found;
+        part_sizes(key: &Key, head: &Head) -> Option<Vec<u64>>;
+        tags(key: &Key, pick: &Pick) -> Tags;
+        acl(key: &Key, pick: &Pick) -> Vec<Grant>;
+        list_objects(prefix: &str, from: &ListFrom, most: Option<u16>) -> ObjectPage;
+        list_versions(prefix: &str, after: Option<(Key, VersionId)>) -> VersionPage;
+        versioning() -> Versioning;
+        put(object: &NewObject, payload: Payload, checksum: Option<&Checksum>, condition: &Condition) -> Written;
+        create_upload(object: &NewObject, checksum: Option<UploadChecksum>) -> OpenUpload;
+        upload_part(upload: UploadRef<'_>, number: u32, payload: Payload, checksum: Option<&Checksum>) -> Part;
+        copy_part(upload: UploadRef<'_>, number: u32, source: &CopySource, range: Option<(u64, u64)>) -> Part;
+        list_parts(upload: UploadRef<'_>) -> Vec<Part>;
+        complete_upload(upload: UploadRef<'_>, completion: &Completion) -> Written;
+        abort_upload(upload: UploadRef<'_>) -> ();
+        copy(object: &NewObject, source: &CopySource, algorithm: Option<Algorithm>, condition: &Condition) -> Written;
+        put_tags(key: &Key, pick: &Pick, tags: &Tags) -> ();
+        put_acl(key: &Key, pick: &Pick, grants: &[Grant]) -> ();
+        put_lock(key: &Key, pick: &Pick, lock: &Lock) -> ();
+        delete(key: &Key, condition: &Condition) -> Option<VersionId>;
     }
 }
 

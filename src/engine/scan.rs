@@ -12,9 +12,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::audit::Further;
-use crate::audit::range::{Hole, Item as _, Piece, Ranges, Span, Versions};
+use crate::audit::range::{Hole, Item as _, Piece, Ranges, Span, Versions, patiently};
 use crate::ledger::Admission;
-use crate::model::fault::{Disposition, Fault};
+use crate::model::fault::Fault;
 use crate::model::job::{Change, ChangeKind, Origin};
 use crate::model::object::{RuleId, VersionEntry, Versioning};
 use crate::plan::route::{self, History, Rule};
@@ -23,7 +23,7 @@ use crate::ports::World;
 use super::brake::Census;
 use super::spending::{self, Affordable, Priced};
 use super::{Phase, Shared};
-use cursor::Cursor;
+use cursor::{Cursor, fingerprint};
 use listing::Listing;
 pub use progress::{BadLine, ScanProgress};
 
@@ -31,8 +31,6 @@ pub use progress::{BadLine, ScanProgress};
 const BACKLOG: u64 = 50_000;
 /// How often a waiting scan looks again.
 const LOOK: Duration = Duration::from_millis(100);
-/// How often the versioning state is asked for before the scan is given up, visibly.
-const TRIES: u32 = 8;
 /// Failed ranges after which a scan is given up: they are kept in its cursor, which must stay small.
 const FAILED_RANGES: usize = 256;
 
@@ -98,7 +96,7 @@ impl<W: World> super::Engine<W> {
 
 /// What is listed under a prefix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Depth {
+pub enum Depth {
     /// Current objects: a thousand keys to a page, however many versions they have.
     Current,
     /// Every version and delete marker.
@@ -122,9 +120,12 @@ struct Scan<'a, W: World> {
 async fn scan<W: World>(shared: &Arc<Shared<W>>, scope: &Scope, progress: &ScanProgress) -> Result<Scanned, Fault> {
     let rules = in_scope(&shared.settings.rules, scope);
     shared.learn_versioning().await;
-    let Some(versioning) = source_versioning(shared).await? else { return Ok(Scanned::Interrupted) };
-    let prefixes = prefixes(&rules, &scope.prefix);
-    let prefixes = prefixes.into_iter().map(|prefix| depth(prefix, &rules, (scope, versioning))).collect();
+    let asked = async || shared.source_versioning().await.inspect_err(|fault| shared.pulse.fault(fault));
+    let versioning = tokio::select! {
+        versioning = patiently(asked) => versioning?,
+        () = shared.stopped() => return Ok(Scanned::Interrupted),
+    };
+    let prefixes = listed(&rules, scope, versioning);
     let rule = scope.rule.as_ref().map_or("", RuleId::as_str);
     let name = format!("ranges {:?} {rule} {}", scope.delete_markers, scope.prefix);
     let scan = Scan { shared, scope, progress, name, rules, versioning, prefixes, census: Mutex::default() };
@@ -138,6 +139,14 @@ async fn scan<W: World>(shared: &Arc<Shared<W>>, scope: &Scope, progress: &ScanP
         progress.keep_census(scan.census.into_inner().unwrap_or_else(PoisonError::into_inner));
     }
     Ok(scanned)
+}
+
+/// What a scan lists: each prefix once, however many rules and targets there are.
+#[must_use]
+pub fn listed(rules: &[Rule], scope: &Scope, versioning: Versioning) -> Vec<(String, Depth)> {
+    let rules = in_scope(rules, scope);
+    let prefixes = prefixes(&rules, &scope.prefix).into_iter();
+    prefixes.map(|prefix| depth(prefix, &rules, (scope, versioning))).collect()
 }
 
 /// What must be listed under a prefix, so that every rule gets what it brings.
@@ -159,7 +168,8 @@ impl<W: World> Scan<'_, W> {
 
     /// What this scan lists, as its cursor remembers it.
     fn subject(&self) -> Vec<String> {
-        self.prefixes.iter().map(|(prefix, depth)| format!("{depth:?} {prefix}")).collect()
+        let listed = self.prefixes.iter().map(|(prefix, depth)| format!("{depth:?} {prefix}"));
+        listed.chain([fingerprint(&self.shared.settings, &self.rules)]).collect()
     }
 
     /// Lists these parts and admits what they hold.
@@ -214,8 +224,7 @@ impl<W: World> Scan<'_, W> {
         let cursor = Some((self.name.clone(), Cursor { of: self.subject(), left }.write()));
         let jobs = jobs.into_iter().map(|(job, _)| job).collect();
         let admission = Admission { jobs, now: self.shared.now(), cursor, ..Default::default() };
-        let _admitted = self.shared.ledger.admit(admission).await?;
-        self.shared.work.notify_one();
+        spending::admit_paid(self.shared, admission).await?;
         Ok(true)
     }
 
@@ -233,10 +242,8 @@ impl<W: World> Scan<'_, W> {
         let mut jobs = Vec::new();
         for history in keys {
             let (bucket, how) = (&self.shared.settings.source_bucket, (self.scope, self.versioning));
-            for change in &changes(bucket, &self.rules, &history.entries, how) {
-                let entry = history.entries.iter().find(|entry| entry.version == change.version);
-                let class = entry.and_then(|entry| entry.storage_class.clone());
-                jobs.extend(route::route(&self.rules, change).jobs.into_iter().map(|job| (job, class.clone())));
+            for (change, class) in changes(bucket, &self.rules, &history.entries, how) {
+                jobs.extend(route::route(&self.rules, &change).jobs.into_iter().map(|job| (job, class.clone())));
             }
         }
         jobs
@@ -253,10 +260,14 @@ struct Failed {
 
 impl Failed {
     fn add(&mut self, prefix: Arc<str>, hole: Hole) {
+        let bounds = hole.bounds();
         let Hole { after, upto, fault } = hole;
         let span = Span { prefix, after, upto };
         tracing::error!(%fault, prefix = %span.prefix, after = ?span.after, upto = ?span.upto, "this range could not be listed");
-        self.first.get_or_insert_with(|| Fault { detail: format!("{}: {}", named(&span), fault.detail), ..fault });
+        self.first.get_or_insert_with(|| Fault {
+            detail: format!("prefix {:?}, {bounds}: {}", span.prefix, fault.detail),
+            ..fault
+        });
         // Ranges that fail one after another are one: an outage must not make the cursor grow.
         match self.spans.last_mut() {
             Some(before) if before.prefix == span.prefix && before.upto.is_some() && before.upto == span.after => {
@@ -275,13 +286,6 @@ impl Failed {
         let detail = format!("{}; this range was not scanned{others}: run the sync again", fault.detail);
         Err(Fault { detail, ..fault })
     }
-}
-
-/// A range as a person reads it.
-fn named(span: &Span) -> String {
-    let after = span.after.as_ref().map_or_else(|| "from its start".to_owned(), |key| format!("after {key:?}"));
-    let upto = span.upto.as_ref().map_or_else(|| "to its end".to_owned(), |key| format!("up to {key:?}"));
-    format!("prefix {:?}, {after} {upto}", span.prefix)
 }
 
 /// The enabled rules that a scope takes in.
@@ -321,40 +325,13 @@ pub(super) async fn room<W: World>(shared: &Shared<W>) -> bool {
     shared.phase() == Phase::Run
 }
 
-/// The source's versioning state; `None` when the engine stops meanwhile.
-async fn source_versioning<W: World>(shared: &Shared<W>) -> Result<Option<Versioning>, Fault> {
-    let mut tries = 0;
-    loop {
-        match shared.source_versioning().await {
-            Ok(versioning) => return Ok(Some(versioning)),
-            Err(fault) => {
-                if !outlasted(shared, fault, &mut tries).await? {
-                    return Ok(None);
-                }
-            }
-        }
-    }
-}
-
-/// Waits for a fault to pass: true to ask again, false when the engine stops; the fault itself when it will not pass.
-async fn outlasted<W: World>(shared: &Shared<W>, fault: Fault, tries: &mut u32) -> Result<bool, Fault> {
-    shared.pulse.fault(&fault);
-    *tries += 1;
-    if fault.kind.disposition() != Disposition::Retry || *tries >= TRIES {
-        return Err(fault);
-    }
-    tracing::warn!(%fault, tries, "the source's versioning could not be read; trying again");
-    shared.sleep(shared.settings.retry.wait(fault.kind, *tries, 1.0)).await;
-    Ok(shared.phase() == Phase::Run)
-}
-
-/// What one key's listing (newest first) asks for, oldest first.
+/// What one key's listing (newest first) asks for, oldest first, with the classes of the objects.
 fn changes(
     bucket: &str,
     rules: &[Rule],
     history: &[VersionEntry],
     (scope, versioning): (&Scope, Versioning),
-) -> Vec<Change> {
+) -> Vec<(Change, Option<String>)> {
     let Some(newest) = history.first() else { return Vec::new() };
     let claims = |rule: &&Rule| newest.key.as_str().starts_with(&rule.prefix);
     let all = versioning != Versioning::Off && rules.iter().filter(claims).any(|rule| rule.history == History::All);
@@ -364,7 +341,7 @@ fn changes(
         .iter()
         .rev()
         .filter(|entry| scope.delete_markers == DeleteMarkers::Brought || !hides(entry))
-        .map(|entry| change(bucket, entry))
+        .map(|entry| (change(bucket, entry), entry.storage_class.clone()))
         .collect()
 }
 
@@ -438,7 +415,7 @@ mod tests {
         let listed = |rule: Rule, delete_markers, versioning| {
             let scope = Scope { delete_markers, ..Scope::default() };
             let changes = changes("b", &[rule], &history, (&scope, versioning));
-            changes.iter().map(|change| change.version.as_str().to_owned()).collect::<Vec<_>>()
+            changes.iter().map(|(change, _)| change.version.as_str().to_owned()).collect::<Vec<_>>()
         };
         let all = || rule("a", "", History::All);
         assert_eq!(listed(all(), DeleteMarkers::LeftOut, Versioning::Enabled), ["v0", "d1", "v2"]);
@@ -464,6 +441,43 @@ mod tests {
         assert_eq!(listed(&nested, out, Versioning::Suspended), [Depth::All]);
     }
 
+    /// A cursor is one of these rules: what another rule brings lies before it too.
+    #[tokio::test]
+    async fn a_scan_begins_anew_where_the_rules_are_others() {
+        use crate::engine::tests::world::{Small, Store};
+        use crate::engine::tests::{Bench, rule, soon, until};
+        let same = || rule("r", "t");
+        let others = [
+            (vec![same()], "where it was"),
+            (vec![same(), rule("s", "u")], "another target"),
+            (vec![Rule { tags: BTreeMap::from([("a".to_owned(), "b".to_owned())]), ..same() }], "tags"),
+            (vec![Rule { target_prefix: "p/".to_owned(), ..same() }], "other target keys"),
+            (vec![rule("r", "u")], "to elsewhere"),
+            (vec![Rule { enabled: false, ..same() }, rule("s", "t")], "another rule"),
+            (vec![Rule { kms_key: Some("arn:aws:kms:r:1:key/k".to_owned()), ..same() }], "where it was"),
+        ];
+        for (rules, how) in others {
+            let mut bench = Bench::new(vec![same()]);
+            let world = Small::new(Store::with((0..9).map(|n| format!("k{n}"))));
+            world.source.answer(1);
+            let (engine, progress) = (bench.engine(&world), ScanProgress::default());
+            let scope = Scope::default();
+            let draining = async {
+                // A page's last key may go on behind it.
+                until(|| bench.ledger.totals().pending.operations == 2).await;
+                bench.phase.send_replace(Phase::Drain);
+            };
+            let (scanned, ()) = soon(async { tokio::join!(engine.scan(&scope, &progress), draining) }).await;
+            assert_eq!(scanned, Ok(Scanned::Interrupted));
+            world.source.answer(usize::MAX);
+            bench.phase.send_replace(Phase::Run);
+            bench.settings = Bench::new(rules).settings;
+            let progress = ScanProgress::default();
+            assert_eq!(soon(bench.engine(&world).scan(&scope, &progress)).await, Ok(Scanned::Complete));
+            assert_eq!(progress.listed(), if how == "where it was" { 7 } else { 9 }, "{how}");
+        }
+    }
+
     #[test]
     fn ranges_that_fail_in_a_row_are_one_and_the_first_is_named() {
         let mut failed = Failed::default();
@@ -475,7 +489,7 @@ mod tests {
         let span = |after, upto| Span { prefix: "p/".into(), after, upto };
         assert_eq!(failed.spans, [span(None, key("p/c")), span(key("p/d"), None)]);
         let told = failed.into_outcome().unwrap_err().detail;
-        assert!(told.starts_with("prefix \"p/\", from its start up to \"p/b\": no; "), "{told}");
+        assert!(told.starts_with("prefix \"p/\", from its start to \"p/b\": no; "), "{told}");
         assert!(told.contains("and 1 more"), "{told}");
     }
 }

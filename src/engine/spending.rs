@@ -25,8 +25,10 @@ use crate::ports::World;
 
 use super::Shared;
 
-/// How long a job waits that there was no money for.
+/// How long a job waits that there was no money for, and at most, where its sync has ended and only the next one, or a
+/// start without one, does it.
 const REFUSED: Duration = Duration::from_secs(5);
+const LEFT_OVER: Duration = Duration::from_secs(60);
 /// How often one looks whether work under way gave money back.
 const LOOK: Duration = Duration::from_millis(50);
 /// Pages of listings that may be under way unasked, on each side (`audit::range`).
@@ -158,7 +160,7 @@ impl Purse {
         bill.known()
     }
 
-    fn cost(&self, rules: &[Rule], job: &Job, class: Option<&str>) -> Result<f64, Vec<String>> {
+    pub(super) fn cost(&self, rules: &[Rule], job: &Job, class: Option<&str>) -> Result<f64, Vec<String>> {
         let Some(rule) = rules.iter().find(|rule| rule.id == job.rule) else { return Ok(0.0) };
         match job.kind {
             ChangeKind::DeleteMarker => {
@@ -177,8 +179,9 @@ impl Purse {
     /// Sets money aside for all of these jobs, or for none. `Ok(false)` means that there is not enough now.
     fn set_aside(&self, jobs: &[(u64, f64)]) -> Result<bool, Vec<String>> {
         let Some(limit) = self.limit else { return Ok(true) };
-        let spent = self.spent()?;
+        // First the lock: what ends meanwhile moves from what is set aside to what is spent, and must be seen in one.
         let mut state = self.state();
+        let spent = self.spent()?;
         let spoken_for: f64 = state.aside.values().sum::<f64>() + state.listing;
         let wanted: f64 = jobs.iter().filter(|(job, _)| !state.aside.contains_key(job)).map(|(_, cost)| cost).sum();
         if spent + spoken_for + wanted > limit {
@@ -275,7 +278,24 @@ pub(super) async fn admit<W: World>(shared: &Shared<W>, jobs: &[Priced]) -> Resu
         }
     }
     let jobs = jobs.iter().map(|(job, _)| job.clone()).collect();
-    let _admitted = shared.ledger.admit(Admission { jobs, now: shared.now(), ..Default::default() }).await?;
+    admit_paid(shared, Admission { jobs, now: shared.now(), ..Default::default() }).await
+}
+
+/// Admits jobs for which money is set aside. What was set aside for those that the brake holds comes back at once, as
+/// nothing is done about them.
+pub(super) async fn admit_paid<W: World>(shared: &Shared<W>, admission: Admission) -> Result<(), Fault> {
+    let purse = shared.purse().filter(|purse| purse.limit.is_some());
+    let is_marker = |(_, job): &(usize, &Job)| purse.is_some() && job.kind == ChangeKind::DeleteMarker;
+    let markers = admission.jobs.iter().enumerate().filter(is_marker);
+    let markers: Vec<(usize, Job)> = markers.map(|(place, job)| (place, job.clone())).collect();
+    let admitted = shared.ledger.admit(admission).await?;
+    for (place, job) in &markers {
+        if let (Some(purse), Some(id)) = (&purse, admitted.ids.get(*place))
+            && admitted.held.contains(id)
+        {
+            purse.done(job);
+        }
+    }
     shared.work.notify_one();
     Ok(())
 }
@@ -288,13 +308,20 @@ pub(super) fn is_dry<W: World>(shared: &Shared<W>) -> bool {
 /// Under what a claimed job is done.
 pub(super) fn enter<W: World>(shared: &Shared<W>, claim: &Claim) -> Entry {
     let job = claim.job();
-    let Some(purse) = shared.purse().filter(|_| job.origin == Origin::Scan) else { return Entry::Uncounted };
+    let Some(purse) = shared.purse() else { return Entry::Uncounted };
+    if job.origin != Origin::Scan {
+        // An event tells of it too: it is a live change now, which nobody pays.
+        purse.done(job);
+        return Entry::Uncounted;
+    }
     let paid = purse.state().aside.contains_key(&identity(job));
+    // Looked at first: what comes back meanwhile then counts.
+    let may_come = purse.is_waiting();
     let cost = || purse.cost(&shared.settings.rules, job, None);
     match if paid { Ok(true) } else { cost().and_then(|cost| purse.set_aside(&[(identity(job), cost)])) } {
         Ok(true) => Entry::Paid(purse),
         // While others may give money back the limit is not reached.
-        Ok(false) if purse.is_waiting() => Entry::Refused,
+        Ok(false) if may_come => Entry::Refused,
         Ok(false) => {
             purse.run_dry(Dry::Limit);
             Entry::Refused
@@ -313,14 +340,20 @@ pub(super) fn enter<W: World>(shared: &Shared<W>, claim: &Claim) -> Entry {
 pub(super) async fn put_off<W: World>(shared: &Shared<W>, claim: Claim) -> Result<(), Fault> {
     let detail = "the sync's --max-spend is reached: the next sync goes on with it";
     let fault = Fault::new(FaultKind::Throttled, Side::Local, "pay for the job", detail);
+    let doubled = REFUSED.saturating_mul(1_u32.checked_shl(claim.attempts()).unwrap_or(u32::MAX)).min(LEFT_OVER);
+    let wait = if is_dry(shared) { doubled } else { REFUSED };
     let now = shared.now();
-    shared.ledger.defer(claim, now.plus(REFUSED), &fault, now).await
+    shared.ledger.defer(claim, now.plus(wait), &fault, now).await
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::Engine;
+    use crate::engine::tests::world::{Small, Store};
+    use crate::engine::tests::{Bench, job as told, rule, soon};
     use crate::meter;
+    use crate::model::object::Timestamp;
     use crate::plan::prices::{Home, PlacePrices, PriceTable, Prices};
     use proptest::prelude::*;
     use std::collections::BTreeMap;
@@ -341,19 +374,54 @@ mod tests {
     }
 
     fn job(key: &str) -> Job {
-        Job {
-            target: "t".into(),
-            rule: "r".into(),
-            key: key.into(),
-            target_key: key.into(),
-            kind: ChangeKind::Write,
-            version: "v".into(),
-            sequencer: None,
-            etag: None,
-            size: Some(1),
-            changed: crate::model::object::Timestamp(0),
-            origin: Origin::Scan,
-        }
+        told(key, Origin::Scan)
+    }
+
+    /// An engine, and a purse with enough for so many objects at once.
+    fn paying(bench: &Bench, objects: f64) -> (Engine<Small>, Arc<Purse>) {
+        let engine = bench.engine(&Small::new(Store::default()));
+        let most = purse(None).cost(&bench.settings.rules, &job("k"), None).unwrap();
+        let purse = purse(Some(0.032 + objects * most + 1e-9));
+        engine.pay_with(Some(Arc::clone(&purse)));
+        (engine, purse)
+    }
+
+    async fn admitted(bench: &Bench, jobs: Vec<Job>) -> crate::ledger::Admitted {
+        bench.ledger.admit(Admission { jobs, ..Admission::default() }).await.unwrap()
+    }
+
+    async fn claimed(bench: &Bench) -> Claim {
+        bench.ledger.claim(Timestamp(u64::MAX / 2), 1).await.unwrap().pop().unwrap().next().unwrap()
+    }
+
+    /// What an event tells too is done as a live change, which nobody pays: the sync must not wait for its money.
+    #[tokio::test]
+    async fn money_for_what_became_a_live_change_comes_back() {
+        let bench = Bench::new(vec![rule("r", "t")]);
+        let (engine, purse) = paying(&bench, 1.0);
+        soon(admit(&engine.shared, &[(job("one"), None)])).await.unwrap();
+        admitted(&bench, vec![told("one", Origin::Event)]).await;
+        let claim = claimed(&bench).await;
+        assert!(matches!(enter(&engine.shared, &claim), Entry::Uncounted));
+        assert!(soon(afford_later(&engine.shared, &[(job("two"), None)])).await, "{:?}", purse.dry());
+    }
+
+    /// A marker that the brake holds already stays held: nothing is done that would give its money back.
+    #[tokio::test]
+    async fn money_for_what_the_brake_holds_comes_back() {
+        let bench = Bench::new(vec![rule("r", "t")]);
+        let marker = Job { kind: ChangeKind::DeleteMarker, ..job("one") };
+        admitted(&bench, vec![marker.clone()]).await;
+        let claim = claimed(&bench).await;
+        bench.ledger.pass_delete(&claim, Timestamp(0), |_| Some("too many".to_owned())).await.unwrap();
+        drop(claim);
+        assert_eq!(bench.ledger.totals().held.operations, 1);
+        let (engine, purse) = paying(&bench, 1.0);
+        soon(admit(&engine.shared, &[(marker, None), (job("two"), None)])).await.unwrap();
+        assert!(purse.is_waiting(), "for the other one");
+        assert!(matches!(enter(&engine.shared, &claimed(&bench).await), Entry::Paid(_)));
+        purse.done(&job("two"));
+        assert!(!purse.is_waiting());
     }
 
     #[tokio::test]
@@ -373,6 +441,41 @@ mod tests {
         assert_eq!(purse.set_aside(&[(identity(&one), 0.006)]), Ok(false));
         assert_eq!(purse.spent(), Ok(0.008));
         assert_eq!(self::purse(None).set_aside(&[(1, 1e9)]), Ok(true), "one that only counts");
+    }
+
+    /// Cost moves from what is set aside to what is spent: whoever looks meanwhile sees it in one of the two.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn what_ends_while_another_asks_is_not_forgotten() {
+        for _ in 0..3_000 {
+            let purse = purse(Some(0.032 + 0.010));
+            assert_eq!(purse.set_aside(&[(identity(&job("one")), 0.010)]), Ok(true));
+            let ending = Arc::clone(&purse);
+            let ended = tokio::task::spawn_blocking(move || {
+                tokio::runtime::Handle::current().block_on(puts(&ending, 10));
+                ending.done(&job("one"));
+            });
+            assert_eq!(purse.set_aside(&[(identity(&job("other")), 0.010)]), Ok(false));
+            ended.await.unwrap();
+        }
+    }
+
+    /// Once the money is spent, what is left of a sync in a worker comes less and less often, but soon enough for the
+    /// next sync.
+    #[tokio::test]
+    async fn what_there_is_no_money_for_comes_less_often() {
+        let bench = Bench::new(vec![rule("r", "t")]);
+        let (engine, purse) = paying(&bench, 0.5);
+        admitted(&bench, vec![job("one")]).await;
+        let mut waits = Vec::new();
+        for _ in 0..6 {
+            let claim = claimed(&bench).await;
+            assert!(matches!(enter(&engine.shared, &claim), Entry::Refused));
+            assert_eq!(purse.dry(), Some(Dry::Limit));
+            let now = engine.shared.now();
+            put_off(&engine.shared, claim).await.unwrap();
+            waits.push(bench.ledger.next_due().unwrap().unwrap().since(now).as_secs());
+        }
+        assert_eq!(waits, [5, 10, 20, 40, 60, 60]);
     }
 
     proptest! {

@@ -35,6 +35,15 @@ fn is_live(lane: &LaneRecord) -> bool {
     lane.crowd_events > 0 || lane.jobs.iter().any(|waiting| waiting.job.origin == Origin::Event)
 }
 
+/// What comes of an admitted job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Follows {
+    /// It is, or will be, handed out.
+    Work,
+    /// The brake holds it.
+    Nothing,
+}
+
 /// A lane with its number.
 pub(super) type Numbered = (u64, LaneRecord);
 
@@ -178,7 +187,12 @@ impl Book<'_> {
     pub(super) fn admit(&mut self, admission: Admission) -> Result<Admitted, Fault> {
         let Admission { jobs, quarantined, understood, ignored, cursor, now } = admission;
         let before = self.state.tally.totals.admitted;
-        let ids = jobs.into_iter().map(|job| self.admit_job(job, now)).collect::<Result<Vec<_>, _>>()?;
+        let (mut ids, mut held) = (Vec::with_capacity(jobs.len()), Vec::new());
+        for job in jobs {
+            let (id, follows) = self.admit_job(job, now)?;
+            ids.push(id);
+            held.extend((follows == Follows::Nothing).then_some(id));
+        }
         let mut turned_away = Vec::new();
         for message in quarantined {
             if !self.quarantine(&message)? {
@@ -192,10 +206,10 @@ impl Book<'_> {
         if let Some((name, cursor)) = cursor {
             self.set_cursor(&name, &cursor)?;
         }
-        Ok(Admitted { ids, new: self.state.tally.totals.admitted - before, turned_away })
+        Ok(Admitted { ids, new: self.state.tally.totals.admitted - before, turned_away, held })
     }
 
-    fn admit_job(&mut self, job: Job, now: Timestamp) -> Result<JobId, Fault> {
+    fn admit_job(&mut self, job: Job, now: Timestamp) -> Result<(JobId, Follows), Fault> {
         self.enter_names(&job)?;
         self.tell_event(&job, now)?;
         let hash = lane_hash(&job.target, &job.target_key);
@@ -209,10 +223,10 @@ impl Book<'_> {
             && let Some(same) = self.view.same_work(*id, lane, &job, holder.map_or(0, |holder| holder.fence))?
         {
             self.merge(*id, lane.clone(), &same, &job)?;
-            return Ok(JobId(same.id));
+            return Ok((JobId(same.id), Follows::Work));
         }
-        if let Some(id) = self.release_same(hash, &job, holder.and_then(|holder| holder.probe))? {
-            return Ok(JobId(id));
+        if let Some((id, follows)) = self.release_same(hash, &job, holder.and_then(|holder| holder.probe))? {
+            return Ok((JobId(id), follows));
         }
         let id = self.state.tally.next_job;
         self.state.tally.next_job += 1;
@@ -220,7 +234,7 @@ impl Book<'_> {
         let waiting =
             Waiting { id, job, attempts: 0, not_before: Timestamp(0), last_kind: None, fault: None, cleared: false };
         self.insert_pending(lane, waiting)?;
-        Ok(JobId(id))
+        Ok((JobId(id), Follows::Work))
     }
 
     /// What a second telling of the same work adds: a live one makes a scan's job live.
@@ -522,12 +536,15 @@ impl Book<'_> {
         Ok(())
     }
 
-    /// Puts a parked job back among the pending ones; the same work already there makes it needless.
+    /// Puts a parked job back among the pending ones; the same work already there makes it needless, unless that is out:
+    /// it may have read what was before.
     pub(super) fn revive(&mut self, mut waiting: Waiting) -> Result<(), Fault> {
         waiting.not_before = Timestamp(0);
+        let holder = self.state.live.holder(lane_hash(&waiting.job.target, &waiting.job.target_key));
+        let fence = holder.map_or(0, |holder| holder.fence);
         let lane = self.view.find_lane(&waiting.job.target, &waiting.job.target_key)?;
         if let Some((id, lane)) = &lane
-            && self.view.same_work(*id, lane, &waiting.job, 0)?.is_some()
+            && self.view.same_work(*id, lane, &waiting.job, fence)?.is_some()
         {
             self.state.tally.totals.superseded += 1;
             return Ok(());

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::book::{Book, View};
 use super::claim::{Claim, Lane, Probe};
+use super::lanes::Follows;
 use super::layout::{Fields, Table, identity_hash, lane_hash};
 use super::record::{GroupRecord, Parked, Waiting};
 use super::sweep::{CHUNK, Sweep};
@@ -399,18 +400,23 @@ impl Book<'_> {
 
     /// The same work, parked before: a new event is a reason to try again. The job that is out as a probe stays: it
     /// may have read an older state.
-    pub(super) fn release_same(&mut self, hash: u64, job: &Job, probe: Option<u64>) -> Result<Option<u64>, Fault> {
+    pub(super) fn release_same(
+        &mut self,
+        hash: u64,
+        job: &Job,
+        probe: Option<u64>,
+    ) -> Result<Option<(u64, Follows)>, Fault> {
         let prefix = Table::ParkedByName.key().long(hash).group(identity_hash(job)).end();
         let members = self.view.members_under(prefix, usize::MAX)?;
         let same = |(_, parked): &Member| parked.waiting.job.same_work(job) && Some(parked.waiting.id) != probe;
         let Some((id, parked)) = members.into_iter().find(same) else { return Ok(None) };
         let number = parked.waiting.id;
         if self.holds(id) && !self.state.groups.get(&id).is_some_and(|group| group.releasing) {
-            return Ok(Some(number));
+            return Ok(Some((number, Follows::Nothing)));
         }
         self.release_member(id, parked)?;
         self.forget_if_empty(id)?;
-        Ok(Some(number))
+        Ok(Some((number, Follows::Work)))
     }
 
     /// A restored object can be read: what was parked for being archived goes back.

@@ -57,6 +57,8 @@ pub struct Admitted {
     /// The queue's ids of messages for which the quarantine has no room: they are not on disk and may not be
     /// acknowledged.
     pub turned_away: Vec<String>,
+    /// Those of `ids` that the brake holds already: nothing follows on them before it is released.
+    pub held: Vec<JobId>,
 }
 
 /// How a job ended.

@@ -6,8 +6,9 @@ use std::fmt::Write as _;
 use serde_json::{Map, Value, json};
 
 use crate::audit::Seen;
-use crate::audit::foresee::{Breadth, Foreseen};
+use crate::audit::foresee::Foreseen;
 use crate::cli::progress::Figures;
+use crate::engine::scan::Depth;
 use crate::model::object::{Key, RuleId, TargetId};
 use crate::model::usage::{Place, Request, STANDARD, Usage, shortest_days, smallest_billed};
 use crate::plan::estimate::{self, Bringing, Keys, ServerSide, Standing, Way};
@@ -21,6 +22,8 @@ pub(in crate::cli) type Movers = BTreeMap<TargetId, ServerSide>;
 const ARCHIVED: [&str; 2] = ["GLACIER", "DEEP_ARCHIVE"];
 /// Failed ranges and looks that are named.
 const NAMED: usize = 20;
+/// Entries of one page of a listing (aws-semantics: ListObjectsV2, ListObjectVersions).
+const PAGE: u64 = 1000;
 
 /// How fast a sync is taken to be.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -35,6 +38,15 @@ pub(super) struct Rate {
 pub(super) struct Sampled {
     pub(super) looked: u64,
     pub(super) encrypted: u64,
+}
+
+/// How a sync finds what it has to do.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Finding<'a> {
+    /// By the comparison that the plan has just made, which used this.
+    Comparing(&'a Usage),
+    /// By listing these prefixes of the source.
+    Scanning(&'a [(String, Depth)]),
 }
 
 /// Objects and their bytes.
@@ -57,6 +69,8 @@ pub(super) struct Forecast {
     rules: BTreeMap<RuleId, Rule>,
     movers: Movers,
     usage: Usage,
+    /// Entries and current objects of the source under each prefix that was listed.
+    listed: BTreeMap<String, (u64, u64)>,
     to_copy: Count,
     archived: Count,
     markers: u64,
@@ -80,6 +94,7 @@ impl Forecast {
             rules: rules.into_iter().map(|rule| (rule.id.clone(), rule)).collect(),
             movers,
             usage: Usage::default(),
+            listed: BTreeMap::new(),
             to_copy: Count::default(),
             archived: Count::default(),
             markers: 0,
@@ -110,9 +125,9 @@ impl Forecast {
             Foreseen::Unprovable => self.unprovable += 1,
             Foreseen::Obstacle(fault) => self.trouble(fault.to_string()),
             Foreseen::Hole { side, target, hole } => {
-                let from = hole.after.map_or_else(|| "its start".to_owned(), |key| format!("{key:?}"));
-                self.trouble(format!("{} listing for target {target} from {from} on: {}", side.name(), hole.fault));
+                self.trouble(format!("{} listing for target {target}, {}: {}", side.name(), hole.bounds(), hole.fault));
             }
+            Foreseen::Listed { prefix, entries, current } => drop(self.listed.insert(prefix, (entries, current))),
         }
     }
 
@@ -162,26 +177,28 @@ impl Forecast {
         &self.picked
     }
 
-    /// Adds what the sync's own comparison will use: this one has just used it.
-    pub(super) fn add_listing(&mut self, looked: &Usage, (breadth, scopes): (Breadth, u64)) {
-        match breadth {
-            Breadth::Differences => {
+    /// Adds what the sync will use to find what it has to do.
+    pub(super) fn add_finding(&mut self, finding: Finding<'_>) {
+        match finding {
+            Finding::Comparing(looked) => {
                 for ((place, request, class), count) in &looked.requests {
                     self.usage.request(place, *request, class, *count);
                 }
             }
-            Breadth::Full => {
-                // A backfill lists the source alone, and does not ask first in which order it lists.
-                let listed = looked.requests.get(&(Place::Source, Request::List, STANDARD.to_owned())).copied();
-                let pages = listed.unwrap_or(0).saturating_sub(scopes);
-                self.usage.request(&Place::Source, Request::List, STANDARD, pages);
+            Finding::Scanning(prefixes) => {
+                for (prefix, depth) in prefixes {
+                    let (entries, current) = self.listed.get(prefix).copied().unwrap_or_default();
+                    let found = match depth {
+                        Depth::All => entries,
+                        Depth::Current => current,
+                    };
+                    self.usage.request(&Place::Source, Request::List, STANDARD, found.div_ceil(PAGE).max(1));
+                }
             }
         }
-        let targets: Vec<Place> = self.usage.moved.keys().cloned().map(Place::Target).collect();
-        if !targets.is_empty() {
-            // Each worker asks each bucket whether it keeps versions.
-            self.usage.request(&Place::Source, Request::GetAttributes, STANDARD, 1);
-            targets.iter().for_each(|place| self.usage.request(place, Request::GetAttributes, STANDARD, 1));
+        // Each sync asks each bucket whether it keeps versions.
+        for place in self.movers.keys().cloned().map(Place::Target).chain([Place::Source]) {
+            self.usage.request(&place, Request::GetAttributes, STANDARD, 1);
         }
     }
 
@@ -380,4 +397,48 @@ pub(super) fn table(report: &Value) -> String {
     }
     text.truncate(text.trim_end().len());
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::audit::range::Hole;
+    use crate::model::fault::{Fault, FaultKind, Side};
+
+    fn forecast() -> Forecast {
+        let movers = ["one", "two"].map(|target| (TargetId::new(target), ServerSide::Never));
+        Forecast::new(Vec::new(), movers.into())
+    }
+
+    /// However many targets there are, a backfill lists the source once, and its past only where that is wanted; it asks
+    /// each bucket whether it keeps versions also where there is nothing to copy.
+    #[test]
+    fn a_backfill_lists_each_prefix_once() {
+        for (depth, pages) in [(Depth::All, 3), (Depth::Current, 1)] {
+            let mut forecast = forecast();
+            for _target in 0..2 {
+                forecast.take(Foreseen::Listed { prefix: "a/".to_owned(), entries: 2_001, current: 1_000 });
+            }
+            forecast.add_finding(Finding::Scanning(&[("a/".to_owned(), depth), ("empty/".to_owned(), depth)]));
+            assert_eq!(forecast.usage.of(Request::List), pages + 1);
+            assert_eq!(forecast.usage.of(Request::GetAttributes), 3);
+        }
+    }
+
+    #[test]
+    fn a_comparison_uses_what_the_plan_used() {
+        let (mut forecast, mut looked) = (forecast(), Usage::default());
+        looked.request(&Place::Target("one".into()), Request::List, STANDARD, 7);
+        forecast.add_finding(Finding::Comparing(&looked));
+        assert_eq!((forecast.usage.of(Request::List), forecast.usage.of(Request::GetAttributes)), (7, 3));
+    }
+
+    #[test]
+    fn a_hole_is_told_with_both_of_its_ends() {
+        let mut forecast = forecast();
+        let fault = Fault::new(FaultKind::Denied, Side::Source, "list objects", "no");
+        let hole = Hole { after: Some("b".into()), upto: Some("c".into()), fault };
+        forecast.take(Foreseen::Hole { side: Side::Source, target: "one".into(), hole });
+        assert!(forecast.troubles[0].contains("target one, after \"b\" to \"c\": "), "{:?}", forecast.troubles);
+    }
 }

@@ -16,11 +16,11 @@ use std::sync::Arc;
 
 use futures_util::{StreamExt as _, stream};
 
-use super::Shared;
 use super::examine::versions_of;
-use super::scan::cursor::{read_texts, write_texts};
+use super::scan::cursor::{fingerprint, read_texts, write_texts};
 use super::scan::{BadLine, ScanProgress, Scanned, Scope, change, in_scope, room};
 use super::spending::{self, Affordable, Priced};
+use super::{Phase, Shared};
 use crate::audit::range::patiently;
 use crate::ledger::Admission;
 use crate::model::fault::{Fault, FaultKind, Side};
@@ -170,9 +170,18 @@ impl<W: World> super::Engine<W> {
         let manifest = Manifest::open(&*shared.world, place, &shared.settings.source_bucket).await?;
         let rules = in_scope(&shared.settings.rules, scope);
         let rule = scope.rule.as_ref().map_or("", |rule| rule.as_str());
-        let name = format!("list {} {} {rule} {}", manifest.place, manifest.edition, scope.prefix);
+        let brought = fingerprint(&shared.settings, &rules);
+        let name = format!("list {} {} {rule} {brought} {}", manifest.place, manifest.edition, scope.prefix);
         Listing { shared, scope, progress, manifest: &manifest, rules, name }.admit_all().await
     }
+}
+
+/// A file that could not be read to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Broken {
+    file: usize,
+    /// Its bad lines up to this one are counted already.
+    told: u64,
 }
 
 /// Where a list is gone on with.
@@ -184,7 +193,7 @@ struct Cursor {
     /// Bad lines up to this one are counted already: a key's lines may begin before them and end behind.
     told: u64,
     /// Files that could not be read.
-    failed: Vec<usize>,
+    failed: Vec<Broken>,
     /// Bad lines so far.
     bad: u64,
     first_bad: Vec<BadLine>,
@@ -194,7 +203,7 @@ impl Cursor {
     fn write(&self) -> Vec<u8> {
         let numbers = [self.file as u64, self.line, self.told, self.bad, self.failed.len() as u64];
         let mut texts: Vec<String> = numbers.iter().map(ToString::to_string).collect();
-        texts.extend(self.failed.iter().map(ToString::to_string));
+        texts.extend(self.failed.iter().flat_map(|broken| [broken.file.to_string(), broken.told.to_string()]));
         for bad in &self.first_bad {
             texts.extend([bad.file.clone(), bad.line.to_string(), bad.reason.clone()]);
         }
@@ -206,13 +215,24 @@ impl Cursor {
         let mut texts = texts.into_iter();
         let file = texts.next()?.parse().ok()?;
         let (line, told) = (texts.next()?.parse().ok()?, texts.next()?.parse().ok()?);
-        let (bad, failed) = (texts.next()?.parse().ok()?, texts.next()?.parse().ok()?);
-        let failed = texts.by_ref().take(failed).map(|text| text.parse().ok()).collect::<Option<_>>()?;
+        let (bad, count): (_, usize) = (texts.next()?.parse().ok()?, texts.next()?.parse().ok()?);
+        let mut failed = Vec::new();
+        for _ in 0..count {
+            failed.push(Broken { file: texts.next()?.parse().ok()?, told: texts.next()?.parse().ok()? });
+        }
         let mut first_bad = Vec::new();
         while let Some(file) = texts.next() {
             first_bad.push(BadLine { file, line: texts.next()?.parse().ok()?, reason: texts.next()? });
         }
         Some(Self { file, line, told, failed, bad, first_bad })
+    }
+
+    /// Up to which of a file's lines the bad ones are counted already.
+    fn told_of(&mut self, nth: usize) -> Option<&mut u64> {
+        if nth == self.file {
+            return Some(&mut self.told);
+        }
+        self.failed.iter_mut().find(|broken| broken.file == nth).map(|broken| &mut broken.told)
     }
 }
 
@@ -253,15 +273,15 @@ impl<W: World> Listing<'_, W> {
                 Ended::Interrupted => return Ok(Scanned::Interrupted),
                 Ended::Spent => return Ok(Scanned::Spent),
                 Ended::Failed(fault) => {
-                    cursor.failed.push(cursor.file);
+                    cursor.failed.push(Broken { file: cursor.file, told: cursor.told });
                     first.get_or_insert(fault);
                 }
             }
             (cursor.file, cursor.line, cursor.told) = (cursor.file + 1, 0, 0);
         }
-        for nth in failed_before {
+        for Broken { file: nth, .. } in failed_before {
             match self.file(nth, &mut cursor).await? {
-                Ended::Whole => cursor.failed.retain(|failed| *failed != nth),
+                Ended::Whole => cursor.failed.retain(|broken| broken.file != nth),
                 Ended::Interrupted => return Ok(Scanned::Interrupted),
                 Ended::Spent => return Ok(Scanned::Spent),
                 Ended::Failed(fault) => drop(first.get_or_insert(fault)),
@@ -270,7 +290,14 @@ impl<W: World> Listing<'_, W> {
         (cursor.bad, cursor.first_bad) = self.progress.bad_lines();
         let left = (!cursor.failed.is_empty()).then(|| cursor.write());
         self.shared.ledger.set_cursor(&self.name, left).await?;
-        first.map_or(Ok(Scanned::Complete), Err)
+        let Some(fault) = first else { return Ok(Scanned::Complete) };
+        match cursor.failed.len().saturating_sub(1) {
+            0 => Err(fault),
+            others => Err(Fault {
+                detail: format!("{}; and {others} more files, which the log names", fault.detail),
+                ..fault
+            }),
+        }
     }
 
     /// Admits what one file lists. Its own fault is told; one of the ledger ends all.
@@ -318,7 +345,7 @@ impl<W: World> Listing<'_, W> {
         cursor: &mut Cursor,
     ) -> Result<Scanned, Fault> {
         let columns = self.manifest.columns();
-        let (done, told) = if nth == cursor.file { (cursor.line, cursor.told) } else { (0, 0) };
+        let done = if nth == cursor.file { cursor.line } else { 0 };
         let mut batch = Batch::default();
         let paid = self.shared.purse().is_some_and(|purse| purse.limit().is_some());
         let most = if paid { PAID_BATCH } else { BATCH };
@@ -336,7 +363,8 @@ impl<W: World> Listing<'_, W> {
                 Ok(None) => batch.read = number,
                 Err(reason) => {
                     batch.read = number;
-                    if number > told {
+                    if let Some(told) = cursor.told_of(nth).filter(|told| number > **told) {
+                        *told = number;
                         let file = self.manifest.name(nth);
                         self.progress.count_bad_line(BadLine { file, line: number, reason });
                     }
@@ -385,17 +413,20 @@ impl<W: World> Listing<'_, W> {
             if spending::is_dry(self.shared) {
                 return Ok(Scanned::Spent);
             }
+            // No fault of the file's: one that stops does not wait for money.
+            if self.shared.phase() != Phase::Run {
+                return Ok(Scanned::Interrupted);
+            }
             admitted?;
         }
         if nth == cursor.file {
-            (cursor.line, cursor.told) = (done, batch.read);
+            cursor.line = done;
         }
         (cursor.bad, cursor.first_bad) = self.progress.bad_lines();
         let jobs = jobs.into_iter().map(|(job, _)| job).collect();
         let cursor = Some((self.name.clone(), cursor.write()));
         let admission = Admission { jobs, cursor, now: self.shared.now(), ..Default::default() };
-        let _admitted = self.shared.ledger.admit(admission).await?;
-        self.shared.work.notify_one();
+        spending::admit_paid(self.shared, admission).await?;
         Ok(Scanned::Complete)
     }
 
@@ -515,6 +546,111 @@ mod tests {
         }
     }
 
+    use crate::engine::spending::Purse;
+    use crate::engine::tests::world::{Small, Store};
+    use crate::engine::tests::{Bench, job, rule, soon, until};
+    use crate::model::job::Job;
+    use crate::plan::prices::{Home, PlacePrices, PriceTable, Prices, Tariff};
+    use std::collections::BTreeMap;
+    use std::time::Duration;
+
+    /// With so many dollars, where a thousand PUTs cost one.
+    fn purse(dollars: f64) -> Arc<Purse> {
+        let free = || Prices { price: BTreeMap::from([("STANDARD".to_owned(), 0.0)]), ..Prices::default() };
+        let write = Prices { price: BTreeMap::from([("STANDARD".to_owned(), 1.0)]), ..Prices::default() };
+        let here = PlacePrices { write, read: free(), ..PlacePrices::default() };
+        let table = PriceTable { stores: BTreeMap::from([("here".to_owned(), here)]), regions: BTreeMap::default() };
+        let here = Home::Store("here".to_owned());
+        let tariff = Tariff::new(table, here.clone(), BTreeMap::from([("t".into(), here)]));
+        let movers = BTreeMap::from([("t".into(), crate::plan::estimate::ServerSide::Never)]);
+        Purse::new(tariff, movers, Some(0.032 + dollars))
+    }
+
+    /// A list that waits for money is no damaged file, and goes on behind what was paid for (but for the key that was last
+    /// then, which may go on); with other rules, from its start.
+    #[tokio::test]
+    async fn a_list_that_waits_for_money_is_interrupted_and_goes_on() {
+        for (rules, listed) in [(vec![rule("r", "t")], 71), (vec![rule("r", "t"), rule("s", "u")], 120)] {
+            let directory = tempfile::tempdir().unwrap();
+            let place = Place::Local(directory.path().join("list.csv"));
+            let lines: String = (0..120).map(|n| format!("b,k{n:03}\n")).collect();
+            std::fs::write(directory.path().join("list.csv"), lines).unwrap();
+            let mut bench = Bench::new(vec![rule("r", "t")]);
+            let world = Small::new(Store::default());
+            let (engine, progress, scope) = (bench.engine(&world), ScanProgress::default(), Scope::default());
+            let unsized_job = Job { size: None, ..job("k", Origin::Scan) };
+            let most = purse(0.0).cost(&bench.settings.rules, &unsized_job, None).unwrap();
+            engine.pay_with(Some(purse(most * 55.5)));
+            let draining = async {
+                until(|| bench.ledger.totals().pending.operations >= 50).await;
+                // The next lines wait by then.
+                tokio::time::sleep(Duration::from_millis(300)).await;
+                bench.phase.send_replace(Phase::Drain);
+            };
+            let admitting = engine.admit_listed(&place, &scope, &progress);
+            let (admitted, ()) = soon(async { tokio::join!(admitting, draining) }).await;
+            assert_eq!(admitted, Ok(Scanned::Interrupted));
+            bench.phase.send_replace(Phase::Run);
+            bench.settings = Bench::new(rules).settings;
+            let progress = ScanProgress::default();
+            let admitted = soon(bench.engine(&world).admit_listed(&place, &scope, &progress)).await;
+            assert_eq!((admitted, progress.listed()), (Ok(Scanned::Complete), listed));
+        }
+    }
+
+    /// A file that broke off is read again; its bad lines are the same ones.
+    #[tokio::test]
+    async fn bad_lines_of_a_file_that_fails_again_count_once() {
+        use std::io::Write as _;
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("list.csv.gz");
+        let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::none());
+        for n in 0..5_000 {
+            let bucket = if n % 10 == 0 { "other" } else { "b" };
+            writeln!(packed, "{bucket},k{n:060}").unwrap();
+        }
+        let packed = packed.finish().unwrap();
+        std::fs::write(&path, &packed[..packed.len() * 9 / 10]).unwrap();
+        let bench = Bench::new(vec![rule("r", "t")]);
+        let engine = bench.engine(&Small::new(Store::default()));
+        let mut bad_lines = Vec::new();
+        for _ in 0..3 {
+            let progress = ScanProgress::default();
+            let admitted =
+                soon(engine.admit_listed(&Place::Local(path.clone()), &Scope::default(), &progress)).await.unwrap_err();
+            assert!(admitted.detail.contains("list.csv.gz"), "{admitted}");
+            bad_lines.push(progress.bad_lines().0);
+        }
+        assert!(bad_lines[0] > 200 && bad_lines.iter().all(|count| *count == bad_lines[0]), "{bad_lines:?}");
+    }
+
+    /// Every file that could not be read is counted, though one is named.
+    #[tokio::test]
+    async fn all_damaged_files_are_told() {
+        let source = Store::default();
+        let file = |name: &str| format!(r#"{{"key": "{name}", "size": 9, "MD5checksum": "{}"}}"#, "0".repeat(32));
+        let files = ["1.csv", "2.csv", "3.csv"].map(file).join(", ");
+        let text = format!(
+            r#"{{"sourceBucket": "b", "destinationBucket": "arn:aws:s3:::lists", "fileFormat": "CSV",
+                "fileSchema": "Bucket, Key", "files": [{files}]}}"#
+        );
+        source.write("manifest.json", text.into());
+        for name in ["1.csv", "2.csv", "3.csv"] {
+            source.write(name, format!("\"b\",\"{name}\"\n").into());
+        }
+        let bench = Bench::new(vec![rule("r", "t")]);
+        let engine = bench.engine(&Small::new(source));
+        let place = Place::parse("s3://lists/manifest.json").unwrap();
+        for _ in 0..2 {
+            let admitted = soon(engine.admit_listed(&place, &Scope::default(), &ScanProgress::default())).await;
+            let told = admitted.unwrap_err().detail;
+            assert!(
+                told.contains("s3://lists/1.csv") && told.ends_with("; and 2 more files, which the log names"),
+                "{told}"
+            );
+        }
+    }
+
     fn row(key: &str) -> Row {
         let columns = Columns::plain();
         columns.read(format!("b,{key}").as_bytes(), "b").unwrap()
@@ -543,8 +679,9 @@ mod tests {
         }
 
         #[test]
-        fn cursors_come_back(file in 0usize..9, line in any::<u64>(), failed in proptest::collection::vec(0usize..99, 0..4), reason in "[\\PC\\n:-]{0,20}") {
+        fn cursors_come_back(file in 0usize..9, line in any::<u64>(), failed in proptest::collection::vec((0usize..99, any::<u64>()), 0..4), reason in "[\\PC\\n:-]{0,20}") {
             let first_bad = vec![BadLine { file: "s3://b/f:1".to_owned(), line, reason }];
+            let failed = failed.into_iter().map(|(file, told)| Broken { file, told }).collect();
             let cursor = Cursor { file, line, told: line / 2, failed, bad: 7, first_bad };
             prop_assert_eq!(Cursor::read(&cursor.write()), Some(cursor));
         }

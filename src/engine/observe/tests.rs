@@ -49,12 +49,18 @@ impl MetricSink for Shared {
 }
 
 /// A way that fails so often, then delivers.
-#[derive(Clone, Debug, Default)]
-struct Post(Arc<Mutex<(u32, Vec<Alert>)>>);
+#[derive(Clone, Debug)]
+struct Post(Arc<Mutex<(u32, Vec<Alert>)>>, &'static str);
+
+impl Default for Post {
+    fn default() -> Self {
+        Self::failing(0)
+    }
+}
 
 impl Post {
     fn failing(times: u32) -> Self {
-        Self(Arc::new(Mutex::new((times, Vec::new()))))
+        Self(Arc::new(Mutex::new((times, Vec::new()))), "post")
     }
 
     fn heard(&self) -> Vec<String> {
@@ -64,7 +70,7 @@ impl Post {
 
 impl AlertSink for Post {
     fn name(&self) -> &'static str {
-        "post"
+        self.1
     }
 
     fn reaches(&self, tier: Tier) -> bool {
@@ -328,6 +334,33 @@ async fn alarms_are_delivered_though_the_way_fails_at_first() {
     let view = world.pulse.snapshot().alarms.unwrap();
     assert_eq!((view.delivered, view.waiting, view.lost), (4, 0, 0));
     assert!(view.faults.is_empty());
+}
+
+/// A way that has failed for long keeps nobody from hearing of the next alarm on the others.
+#[tokio::test(start_paused = true)]
+async fn a_way_that_fails_holds_up_no_other() {
+    let (world, post) = (World::new(), Post::default());
+    let gone = Post(Arc::new(Mutex::new((u32::MAX, Vec::new()))), "gone");
+    let watch = world.watch().evaluating(alarms(), vec![gone.clone(), post.clone()]);
+    let alert = |subject: &str| Alert {
+        tier: Tier::Standard,
+        subject: subject.to_owned(),
+        text: String::new(),
+        json: String::new(),
+    };
+    let posting = async {
+        watch.post(alert("first"));
+        tokio::time::sleep(2 * LONGEST_RETRY).await;
+        watch.post(alert("second"));
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    };
+    tokio::select! {
+        never = watch.deliver() => match never {},
+        () = posting => {}
+    }
+    assert_eq!(post.heard(), ["standard first", "standard second"]);
+    let tries = u32::MAX - gone.0.lock().unwrap().0;
+    assert!((5..20).contains(&tries), "it is not asked without a pause either: {tries} times");
 }
 
 /// What could not be delivered is told in the status, and delivered after a restart; the alarm itself is not told again.

@@ -3,7 +3,11 @@
 use std::str;
 
 use crate::audit::range::Span;
+use crate::engine::Settings;
+use crate::engine::digest::Hashed;
+use crate::model::digest::Algorithm;
 use crate::model::object::Key;
+use crate::plan::route::{History, Rule};
 
 /// What of a scan is left to list.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,6 +42,27 @@ impl Cursor {
         }
         Some(Self { of, left })
     }
+}
+
+/// What these rules bring, and where to, in a few letters: where a listing of other rules was says nothing, as what they
+/// bring may lie before it. How replicas are written does not count: a scan leaves those that are there as they are.
+pub(in crate::engine) fn fingerprint(settings: &Settings, rules: &[Rule]) -> String {
+    let mut texts = vec![Some(settings.source_bucket.clone())];
+    for rule in rules {
+        let Rule { id, target, priority, prefix, tags, delete_markers, enabled, history, target_prefix, .. } = rule;
+        let bucket = settings.targets.get(target).map_or("", |target| &target.bucket);
+        let history = match history {
+            History::All => "all",
+            History::Latest => "latest",
+        };
+        let named = [id.as_str(), target.as_str(), bucket, prefix, target_prefix, history].map(str::to_owned);
+        texts.extend(named.map(Some));
+        texts.extend([priority.to_string(), delete_markers.to_string(), enabled.to_string()].map(Some));
+        texts.extend(tags.iter().flat_map(|(name, value)| [Some(name.clone()), Some(value.clone())]));
+        texts.push(None);
+    }
+    let spelled = write_texts(texts.iter().map(Option::as_deref));
+    Hashed::of(Algorithm::Sha256, &spelled).checksum().value
 }
 
 /// Each text as its length in bytes, a colon and itself, as keys may contain anything; what is not given is `-`.

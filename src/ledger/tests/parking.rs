@@ -51,6 +51,29 @@ async fn a_parked_job_holds_up_nobody() {
     assert_eq!(versions(&all(&ledger, at(11)).await[0]), ["2"]);
 }
 
+/// P1: told again while the same work is out, which may have read what was before, a parked job goes back and is not taken
+/// for done with it.
+#[tokio::test]
+async fn a_parked_job_goes_back_though_the_same_work_is_out() {
+    let ledger = on(&MemoryKv::new());
+    let told = async || ledger.admit(work(vec![job("a", "1", 1)])).await.unwrap().ids[0];
+    parked(&ledger, vec![job("a", "1", 1)], &fault(FaultKind::Denied), at(0)).await;
+    let mut probing = all(&ledger, at(30)).await.remove(0);
+    let probe = probing.next().unwrap();
+    assert_ne!(told().await, probe.id(), "a probe may have read what was before");
+    ledger.park(probe, &fault(FaultKind::Denied), at(31)).await.unwrap();
+    drop(probing);
+    let mut lane = all(&ledger, at(32)).await.remove(0);
+    let claim = lane.next().unwrap();
+    let third = told().await;
+    assert_ne!(third, claim.id(), "so may this");
+    ledger.settle(vec![claim], done(at(33))).await.unwrap();
+    drop(lane);
+    let again = all(&ledger, at(34)).await.remove(0).next().unwrap();
+    assert_eq!((again.id(), again.probes()), (third, None));
+    balanced(&ledger.totals());
+}
+
 #[tokio::test]
 async fn one_probe_at_a_time_waits_longer_after_each_failure() {
     let ledger = on(&MemoryKv::new());

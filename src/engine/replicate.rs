@@ -200,7 +200,7 @@ async fn handle<W: World>(shared: &Shared<W>, claim: Claim, fault: Fault) -> Res
 
 async fn try_later<W: World>(shared: &Shared<W>, claim: Claim, fault: &Fault) -> Result<(), Fault> {
     let (job, now) = (claim.job(), shared.now());
-    let wait = shared.settings.retry.wait(fault.kind, claim.attempts(), chance());
+    let wait = shared.settings.retry.wait(fault.kind, claim.attempts(), (shared.settings.chance)());
     tracing::info!(key = %job.key, version = %job.version, %fault, wait_ms = wait.as_millis(), "will try again");
     shared.ledger.defer(claim, now.plus(wait), fault, now).await
 }
@@ -208,15 +208,6 @@ async fn try_later<W: World>(shared: &Shared<W>, claim: Claim, fault: &Fault) ->
 async fn confirmed_gone<W: World>(shared: &Shared<W>, job: &Job) -> Result<Finish, Stop> {
     let pick = exactly(shared.source_versioning().await?, job);
     examine::gone(shared, job, &pick).await
-}
-
-/// Dice for the jitter, from the one source of chance that the standard library has.
-pub(super) fn chance() -> f64 {
-    use std::hash::{BuildHasher, Hasher, RandomState};
-    let dice = RandomState::new().build_hasher().finish() >> 11;
-    #[allow(clippy::cast_precision_loss, reason = "53 bits fit a double exactly")]
-    let share = dice as f64 / (1_u64 << 53) as f64;
-    share
 }
 
 async fn attempt<W: World>(shared: &Arc<Shared<W>>, claim: &Claim, behind: Behind) -> Result<Finish, Stop> {

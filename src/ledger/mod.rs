@@ -29,6 +29,8 @@ mod book;
 mod brake;
 mod claim;
 mod codec;
+#[cfg(test)]
+pub(crate) mod double;
 mod history;
 mod journal;
 mod kv;

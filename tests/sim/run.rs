@@ -10,7 +10,7 @@ use repl::engine::scan::{DeleteMarkers, Looks, ScanProgress, Scanned, Scope};
 use repl::engine::{Conditions, Engine, Phase, ServerSide, Settings, TargetSettings};
 use repl::ledger::double::Disk;
 use repl::ledger::{Ledger, Release};
-use repl::model::fault::{Fault, Side};
+use repl::model::fault::{Fault, FaultKind, Side};
 use repl::model::object::TargetId;
 use repl::plan::brake::Bounds;
 use repl::plan::retry;
@@ -273,7 +273,8 @@ impl Sim {
                 let totals = live.ledger.totals();
                 busy |= totals.pending.operations + totals.parked.operations + totals.in_flight > 0;
                 if rounds % 600 == 0 && totals.parked.operations > 0 {
-                    // What no probe finds mended an operator releases.
+                    // What no probe finds mended an operator sees to.
+                    self.make_way(&live.ledger);
                     let released = live.ledger.release(&Release::All, repl::model::object::Timestamp(0)).await;
                     live.engine.wake();
                     released.map_err(|fault| vec![format!("could not release: {fault}")])?;
@@ -285,6 +286,18 @@ impl Sim {
             }
             if Instant::now() > until {
                 return Err(vec![self.told_of(&lives)]);
+            }
+        }
+    }
+
+    /// Does what the fault of a foreign object asks for: takes it away.
+    fn make_way(&self, ledger: &Ledger) {
+        for key in &self.scenario.keys {
+            let story = ledger.story(&key.as_str().into()).unwrap();
+            for chapter in story.jobs {
+                if chapter.fault.is_some_and(|fault| fault.kind == FaultKind::Foreign) {
+                    self.target.lock().unwrap().keys.remove(&chapter.job.target_key);
+                }
             }
         }
     }
@@ -352,8 +365,10 @@ impl Sim {
         let (ended, mut findings) = tokio::join!(engine.run(), work);
         findings.extend(ended.err().map(|fault| format!("{what}: the engine ended: {fault}")));
         let after = self.target.lock().unwrap();
-        if after.writes != before.writes {
-            let new: Vec<String> = after.ever.iter().skip(before.ever.len()).map(invariants::line).collect();
+        let new = after.ever.iter().skip(before.ever.len());
+        // A delete marker that was left out because it came late (P4) may be made now, where it hides nothing.
+        let new: Vec<String> = new.filter(|(_, stored)| stored.object.is_some()).map(invariants::line).collect();
+        if !new.is_empty() {
             findings.push(format!("I9: {what} wrote {new:?}"));
         }
         findings
@@ -426,8 +441,10 @@ pub(super) async fn run(scenario: &Scenario, log: Log) -> (Arc<Sim>, Findings) {
             findings.extend(sim.run_again(&fresh, "a sync with a new ledger").await);
         }
     }
-    let declared = |line: &String| !scenario.declares(line);
-    findings.extend(log.warnings().into_iter().filter(declared).map(|line| format!("undeclared warning: {line}")));
+    let mut warnings = log.warnings();
+    warnings.retain(|line| !scenario.declares(line));
+    warnings.dedup();
+    findings.extend(warnings.into_iter().take(3).map(|line| format!("undeclared warning: {line}")));
     (sim, findings)
 }
 

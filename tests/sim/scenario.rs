@@ -113,7 +113,11 @@ impl Scenario {
     pub(super) fn declares(&self, line: &str) -> bool {
         let faults = self.forecast.faults > 0 && OF_FAULTS.iter().any(|known| line.contains(known));
         let denied = self.forecast.denied_for > 0 && line.contains("parked") && line.contains("kind=denied");
-        faults || denied
+        // Nothing but the ledger tells that an unstamped replica is ours: one that it lost, or another worker's, is taken for
+        // somebody else's where overwriting would destroy it.
+        let unsure = self.crashes > 0 || self.workers > 1;
+        let foreign = unsure && self.target != Versioning::Enabled && line.contains("kind=foreign");
+        faults || denied || foreign
     }
 }
 

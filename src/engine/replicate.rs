@@ -115,15 +115,25 @@ struct Behind {
     content: bool,
 }
 
+/// Whether the jobs behind one of the same key may be worked on now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Onward {
+    /// It has ended, or is parked and holds up nobody (P9).
+    Free,
+    /// It comes again soon: what is newer waits for it, or it would land out of order (P3).
+    HeldUp,
+}
+
 /// Works on one claim to its end. An error means that it could not be written down.
-pub(super) async fn work<W: World>(shared: &Arc<Shared<W>>, lane: &Lane, claim: Claim) -> Result<(), Fault> {
+pub(super) async fn work<W: World>(shared: &Arc<Shared<W>>, lane: &Lane, claim: Claim) -> Result<Onward, Fault> {
     let behind = Behind {
         any: lane.waiting().next().is_some(),
         content: lane.waiting().any(|job| job.kind != ChangeKind::Attributes),
     };
     match attempt(shared, &claim, behind).await {
-        Ok(finish) => settle(shared, claim, finish).await,
-        Err(Stop::Interrupted | Stop::Held) => Ok(()),
+        Ok(finish) => settle(shared, claim, finish).await.map(|()| Onward::Free),
+        Err(Stop::Held) => Ok(Onward::Free),
+        Err(Stop::Interrupted) => Ok(Onward::HeldUp),
         Err(Stop::Fault(fault)) => handle(shared, claim, fault).await,
     }
 }
@@ -173,7 +183,7 @@ async fn end_orphan<W: World>(shared: &Shared<W>, claim: &Claim) -> Result<(), F
     }
 }
 
-async fn handle<W: World>(shared: &Shared<W>, claim: Claim, fault: Fault) -> Result<(), Fault> {
+async fn handle<W: World>(shared: &Shared<W>, claim: Claim, fault: Fault) -> Result<Onward, Fault> {
     shared.pulse.fault(&fault);
     let mut disposition = fault.kind.disposition();
     let again = claim.last_fault() == Some(FaultKind::Corrupt);
@@ -184,25 +194,25 @@ async fn handle<W: World>(shared: &Shared<W>, claim: Claim, fault: Fault) -> Res
         Disposition::Retry | Disposition::DecideAgain => try_later(shared, claim, &fault).await,
         // Only the source can make a job pointless; what is missing at the target is there to be brought.
         Disposition::Drop if fault.side == Side::Source => match confirmed_gone(shared, claim.job()).await {
-            Ok(finish) => settle(shared, claim, finish).await,
+            Ok(finish) => settle(shared, claim, finish).await.map(|()| Onward::Free),
             Err(Stop::Fault(fault)) => try_later(shared, claim, &fault).await,
-            Err(Stop::Interrupted | Stop::Held) => Ok(()),
+            Err(Stop::Interrupted | Stop::Held) => Ok(Onward::HeldUp),
         },
         Disposition::Drop => try_later(shared, claim, &fault).await,
         Disposition::ParkGroup | Disposition::ParkAlone => {
             let job = claim.job();
             tracing::warn!(key = %job.key, version = %job.version, kind = fault.kind.name(), %fault, "parked");
-            shared.ledger.park(claim, &fault, shared.now()).await
+            shared.ledger.park(claim, &fault, shared.now()).await.map(|()| Onward::Free)
         }
         Disposition::Halt => Err(fault),
     }
 }
 
-async fn try_later<W: World>(shared: &Shared<W>, claim: Claim, fault: &Fault) -> Result<(), Fault> {
+async fn try_later<W: World>(shared: &Shared<W>, claim: Claim, fault: &Fault) -> Result<Onward, Fault> {
     let (job, now) = (claim.job(), shared.now());
     let wait = shared.settings.retry.wait(fault.kind, claim.attempts(), (shared.settings.chance)());
     tracing::info!(key = %job.key, version = %job.version, %fault, wait_ms = wait.as_millis(), "will try again");
-    shared.ledger.defer(claim, now.plus(wait), fault, now).await
+    shared.ledger.defer(claim, now.plus(wait), fault, now).await.map(|()| Onward::HeldUp)
 }
 
 async fn confirmed_gone<W: World>(shared: &Shared<W>, job: &Job) -> Result<Finish, Stop> {
@@ -337,9 +347,10 @@ fn equal_already(brought: Brought) -> Finish {
 }
 
 /// What an earlier attempt may have left to do, if it made the object visible and then broke off before its ACL, or the
-/// tags that a store lost, were brought. An event without an ETag does not tell of parts: the object does.
+/// tags that a store lost, were brought. An event without an ETag does not tell of parts: the object does. And a null
+/// version may have been written again with the same bytes and other tags.
 fn unfinished<W: World>(at: &At<'_, W>) -> Option<Following> {
-    if at.rule.acl || at.claim.attempts() > 0 {
+    if at.rule.acl || at.claim.attempts() > 0 || at.job().version.is_null() {
         return Some(Following::Change);
     }
     let may_have_parts = at.job().etag.as_ref().is_none_or(|etag| etag.parts().is_some());

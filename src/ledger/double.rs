@@ -18,6 +18,16 @@ impl Disk {
         (Ledger { writer: Arc::new(writer) }, desk.attend())
     }
 
+    /// Lets so many more flushes pass; from then on it takes nothing more.
+    pub(crate) fn fail_after(&self, flushes: usize) {
+        self.0.fail_from_flush(self.0.flushes() + flushes + 1);
+    }
+
+    /// Never mind: it takes everything again.
+    pub(crate) fn mend(&self) {
+        self.0.fail_from_flush(usize::MAX);
+    }
+
     /// Batches that are written and not flushed.
     pub(crate) fn unflushed(&self) -> usize {
         self.0.unflushed()

@@ -5,13 +5,14 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
+use repl::model::digest::{Algorithm, ChecksumType};
 use repl::model::job::{Change, ChangeKind, Origin};
-use repl::model::object::{Attributes, ETag, Key, Sequencer, Tags, Timestamp, VersionId, Versioning};
-use repl::ports::{Completion, Condition, Content, NewObject, Pick, Sealing, UploadRef};
+use repl::model::object::{Attributes, ETag, Key, Lock, Sequencer, Tags, Timestamp, VersionId, Versioning};
+use repl::ports::{Completion, Condition, Content, Grant, NewObject, Pick, Sealing, UploadChecksum, UploadRef};
 use tokio::time::Instant;
 
 use super::scenario::Scenario;
-use super::world::bucket::Bucket;
+use super::world::bucket::{Bucket, own_grants};
 use super::world::clock::true_time;
 use super::world::dice::Dice;
 use super::world::queue::FakeQueue;
@@ -30,11 +31,32 @@ pub(super) struct Author {
     pub(super) lost: bool,
     /// Keys of which a version was deleted for good.
     pub(super) purged: BTreeSet<Key>,
+    /// Messages sent that nobody can understand.
+    pub(super) garbage: u64,
+    /// Multipart uploads that wait for their completion.
+    open: Vec<(Key, String, u64)>,
     /// What was done, for people.
     pub(super) diary: Vec<String>,
 }
 
 impl Author {
+    pub(super) fn new(scenario: &Scenario, bucket: &Arc<Mutex<Bucket>>, queue: &FakeQueue, start: Instant) -> Self {
+        Self {
+            bucket: Arc::clone(bucket),
+            queue: queue.clone(),
+            dice: Dice::new(scenario.seed, "author"),
+            scenario: scenario.clone(),
+            start,
+            left: scenario.changes,
+            unstamped: !scenario.rule.stamp,
+            lost: false,
+            purged: BTreeSet::new(),
+            garbage: 0,
+            open: Vec::new(),
+            diary: Vec::new(),
+        }
+    }
+
     /// Changes something, perhaps of this key.
     pub(super) fn act(&mut self, of: Option<&Key>) {
         if self.left == 0 {
@@ -44,11 +66,17 @@ impl Author {
         let keys = self.scenario.keys.clone();
         let key = of.cloned().unwrap_or_else(|| Key::new(self.dice.pick(&keys)));
         match self.dice.below(100) {
+            0..60 if self.scenario.tells_repeats() && self.dice.per_mille(self.scenario.repeats) => {
+                self.write_again(&key)
+            }
             0..60 => self.write(&key),
-            60..66 => self.write_again(&key),
-            66..84 => self.delete(&key),
-            84..90 if self.scenario.purges => self.purge(&key),
-            _ => self.tag(&key),
+            60..65 => self.complete(),
+            65..80 => self.delete(&key),
+            80..84 if self.scenario.purges => self.purge(&key),
+            84..92 => self.tag(&key),
+            92..95 => self.lock(&key),
+            95..97 => self.grant(&key),
+            _ => self.babble(),
         }
     }
 
@@ -82,6 +110,10 @@ impl Author {
         let fill = self.dice.below(256) as u8;
         let mut bytes = vec![fill; size];
         bytes.truncate(bytes.len().saturating_sub(self.dice.below(3) as usize));
+        if !self.scenario.tells_repeats() {
+            // Conditions on ETags cannot tell versions of equal bytes apart: between workers that is a limit of S3.
+            bytes.extend_from_slice(&self.left.to_be_bytes());
+        }
         self.put(&object, Bytes::from(bytes));
     }
 
@@ -98,33 +130,65 @@ impl Author {
         let (written, order) = {
             let mut bucket = self.bucket.lock().unwrap();
             let written = bucket.put(object, bytes, (None, &Condition::Any), now).unwrap();
-            (written, bucket.current(&object.key).unwrap().order)
+            let order = bucket.current(&object.key).unwrap().order;
+            if self.dice.per_mille(100) {
+                // As objects from before December 2024.
+                bucket.object_mut(&object.key, &Pick::Current).unwrap().checksum = None;
+            }
+            (written, order)
         };
         let version = written.version.unwrap_or_else(VersionId::null);
         self.note(format!("put {:?} {version} of {size} bytes, {}", object.key, written.etag));
         self.tell(ChangeKind::Write, &object.key, version, Some((order, written.etag, size)));
     }
 
+    /// A multipart upload, completed at once or when something else has been written.
     fn write_parts(&mut self, object: NewObject) {
         let (now, key) = (self.now(), object.key.clone());
         let fill = self.dice.below(256) as u8;
-        let tail = self.dice.between(1, 50_000) as usize;
+        // Another size each time: no two have the same bytes.
+        let tail = self.dice.between(1, 500) as usize * 100 + self.left as usize;
         let sizes = if self.dice.per_mille(500) { vec![tail] } else { vec![5 << 20, tail] };
-        let (written, order, size) = {
+        let checksum = self.dice.pick(&[
+            None,
+            Some(UploadChecksum { algorithm: Algorithm::Sha256, kind: ChecksumType::Composite }),
+            Some(UploadChecksum { algorithm: Algorithm::Crc32, kind: ChecksumType::FullObject }),
+        ]);
+        let id = {
             let mut bucket = self.bucket.lock().unwrap();
-            let open = bucket.create_upload(&object, None, now).unwrap();
+            let open = bucket.create_upload(&object, checksum, now).unwrap();
             let upload = UploadRef { key: &key, id: &open.id };
             for (number, size) in (1..).zip(&sizes) {
                 bucket.upload_part(upload, number, vec![fill.wrapping_add(number as u8); *size].into(), None).unwrap();
             }
+            open.id
+        };
+        let size = sizes.iter().sum::<usize>() as u64;
+        self.note(format!("begin {id} of {key:?}, {} parts, {size} bytes", sizes.len()));
+        self.open.push((key, id, size));
+        if self.dice.per_mille(600) {
+            self.complete();
+        }
+    }
+
+    fn complete(&mut self) {
+        let Some((key, id, size)) = self.open.pop() else { return };
+        let untold = self.dice.per_mille(200);
+        let (written, order) = {
+            let mut bucket = self.bucket.lock().unwrap();
+            let upload = UploadRef { key: &key, id: &id };
             let parts = bucket.list_parts(upload).unwrap();
-            let size = sizes.iter().sum::<usize>() as u64;
-            let completion = Completion { parts, size, checksum: None, sent: open.checksum, condition: Condition::Any };
+            let completion = Completion { parts, size, checksum: None, sent: None, condition: Condition::Any };
             let written = bucket.complete_upload(upload, &completion).unwrap();
-            (written, bucket.order_of_event(), size)
+            let order = bucket.order_of_event();
+            let pick = written.version.clone().map_or(Pick::Current, Pick::Version);
+            if untold {
+                bucket.object_mut(&key, &pick).unwrap().checksum = None;
+            }
+            (written, order)
         };
         let version = written.version.unwrap_or_else(VersionId::null);
-        self.note(format!("put {key:?} {version} in {} parts, {}", sizes.len(), written.etag));
+        self.note(format!("complete {id} as {version} of {key:?}, {}", written.etag));
         self.tell(ChangeKind::Write, &key, version, Some((order, written.etag, size)));
     }
 
@@ -154,20 +218,56 @@ impl Author {
         self.note(format!("purge {key:?} {version}"));
     }
 
+    /// Some version of a key that is an object.
+    fn some_version(&mut self, key: &Key) -> Option<VersionId> {
+        let bucket = self.bucket.lock().unwrap();
+        let all = bucket.keys.get(key)?;
+        let stored = &all[self.dice.below(all.len() as u64) as usize];
+        stored.object.as_ref().map(|_| stored.version.clone())
+    }
+
     fn tag(&mut self, key: &Key) {
-        let version = {
-            let bucket = self.bucket.lock().unwrap();
-            let Some(all) = bucket.keys.get(key) else { return };
-            let stored = &all[self.dice.below(all.len() as u64) as usize];
-            if stored.object.is_none() {
-                return;
-            }
-            stored.version.clone()
-        };
+        let Some(version) = self.some_version(key) else { return };
         let tags = Tags::from([("class".to_owned(), self.dice.pick(&["gold", "tin", "lead"]).to_owned())]);
         self.bucket.lock().unwrap().put_tags(key, &Pick::Version(version.clone()), &tags).unwrap();
         self.note(format!("tag {key:?} {version} {tags:?}"));
         self.tell(ChangeKind::Attributes, key, version, None);
+    }
+
+    /// Locks are only ever made longer.
+    fn lock(&mut self, key: &Key) {
+        if self.scenario.source == Versioning::Off || self.scenario.target != Versioning::Enabled {
+            return;
+        }
+        let Some(version) = self.some_version(key) else { return };
+        let now = self.now();
+        let until = Some(now.plus(Duration::from_secs(40 * 24 * 3600)));
+        let lock = match self.dice.below(3) {
+            0 => Lock { legal_hold: Some(true), ..Lock::default() },
+            1 => Lock { legal_hold: Some(false), ..Lock::default() },
+            _ => Lock { mode: Some("GOVERNANCE".to_owned()), retain_until: until, legal_hold: None },
+        };
+        self.bucket.lock().unwrap().put_lock(key, &Pick::Version(version.clone()), &lock, now).unwrap();
+        self.note(format!("lock {key:?} {version} {lock:?}"));
+        self.tell(ChangeKind::Attributes, key, version, None);
+    }
+
+    fn grant(&mut self, key: &Key) {
+        let Some(version) = self.some_version(key) else { return };
+        let mut grants = own_grants();
+        if self.dice.per_mille(700) {
+            grants.push(Grant { permission: "READ".to_owned(), grantee: "id=\"friend\"".to_owned() });
+        }
+        self.bucket.lock().unwrap().put_acl(key, &Pick::Version(version.clone()), &grants).unwrap();
+        self.note(format!("grant {key:?} {version} {}", grants.len()));
+        self.tell(ChangeKind::Attributes, key, version, None);
+    }
+
+    /// A message that nobody can understand.
+    fn babble(&mut self) {
+        self.garbage += 1;
+        self.note("babble".to_owned());
+        self.queue.send(Content::Unreadable("it is no JSON".to_owned()), Duration::ZERO);
     }
 
     fn note(&mut self, what: String) {
@@ -205,7 +305,11 @@ impl Author {
         let content = Content::Changes { changes: vec![change], ignored: Vec::new(), unreadable: Vec::new() };
         for _ in 0..1 + u64::from(self.dice.per_mille(self.scenario.twice)) {
             let late = self.dice.per_mille(self.scenario.late);
-            let after = if late { self.dice.below(60_000) } else { self.dice.below(50) };
+            let after = if late {
+                self.dice.below(60_000)
+            } else {
+                self.dice.below(if self.scenario.ordered { 1 } else { 50 })
+            };
             self.queue.send(content.clone(), Duration::from_millis(after));
         }
     }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use repl::engine::budget::Limits;
 use repl::engine::{Ack, Mode};
 use repl::model::object::{Tags, Versioning};
 use repl::plan::route::{History, Rule};
@@ -34,13 +35,26 @@ pub(super) struct Scenario {
     pub(super) late: u64,
     /// So many of a thousand requests to the source meet a change of their key right before.
     pub(super) meddling: u64,
+    /// Whether the queue keeps the order of what is sent.
+    pub(super) ordered: bool,
+    /// So many of a thousand writes have the bytes of the one before.
+    pub(super) repeats: u64,
     /// Whether versions are deleted for good.
     pub(super) purges: bool,
     /// Whether some objects are written in parts of 5 MiB.
     pub(super) large: bool,
+    /// Whether a machine's power is all that fails, or its disk too.
+    pub(super) disk: bool,
+    /// Deletes that the brake lets pass in an hour.
+    pub(super) brake: u64,
+    /// Bytes of objects in memory, bytes a second, requests a second.
+    pub(super) limits: Limits,
     /// Seconds by which a machine's clock is set wrong now and then, at most.
     pub(super) clock: u64,
 }
+
+/// The key that a rule may ask for.
+pub(super) const KEY: &str = "arn:aws:kms:eu-west-2:111122223333:key/1234";
 
 /// Keys as people and programs make them.
 const KEYS: [&str; 8] =
@@ -56,6 +70,8 @@ impl Scenario {
             (Versioning::Enabled, Versioning::Off),
             (Versioning::Off, Versioning::Off),
             (Versioning::Off, Versioning::Enabled),
+            (Versioning::Suspended, Versioning::Enabled),
+            (Versioning::Enabled, Versioning::Suspended),
         ]);
         let number = dice.between(1, 5) as usize;
         let at = dice.below(3) as usize;
@@ -89,15 +105,25 @@ impl Scenario {
             twice: dice.pick(&[0, 100, 400]),
             late: dice.pick(&[0, 100, 400]),
             meddling: dice.pick(&[0, 0, 50, 200]),
+            ordered: false,
+            repeats: 100,
             purges: dice.per_mille(150),
             large: dice.per_mille(120),
+            disk: dice.per_mille(300),
+            brake: dice.pick(&[1_000_000, 1_000_000, 1_000_000, 2]),
+            limits: Limits {
+                memory: dice.pick(&[1, 12, 48]) << 20,
+                bandwidth: dice.pick(&[None, None, Some(200_000)]),
+                requests_per_second: dice.pick(&[None, None, Some(20)]),
+                ..Limits::default()
+            },
             clock: dice.pick(&[0, 0, 0, 30, 4_000]),
         }
     }
 }
 
 /// Warnings that faults lead to, and nothing else.
-const OF_FAULTS: [&str; 8] = [
+const OF_FAULTS: [&str; 9] = [
     "the queue cannot be read; trying again",
     "messages could not be deleted; they will come again",
     "messages under work could not be kept hidden",
@@ -105,19 +131,47 @@ const OF_FAULTS: [&str; 8] = [
     "the upload could not be ended yet",
     "an upload that nobody needs stays open",
     "the target key could not be proved",
+    "the target key cannot be used",
     "parked kind=corrupt",
 ];
 
 impl Scenario {
+    /// Whether copies may have nothing in common with their sources: no checksum, and an ETag of another key.
+    pub(super) fn cannot_prove(&self) -> bool {
+        self.mode == Mode::ServerSide && self.rule.kms_key.is_some()
+    }
+
+    /// Whether versions of equal bytes can be told apart: between two workers nothing does it, as S3's conditions know
+    /// nothing but ETags, and in a bucket that keeps one version nothing but the stamp.
+    pub(super) fn tells_repeats(&self) -> bool {
+        self.workers == 1 && (self.rule.stamp || self.target == Versioning::Enabled)
+    }
+
+    /// Whether events come in the order of their changes. The queue itself mixes them where it may, so only with one
+    /// change at a time in it.
+    pub(super) fn in_order(&self) -> bool {
+        self.ordered && self.workers == 1
+    }
+
+    /// Whether a ledger knows of every unstamped replica.
+    pub(super) fn remembers(&self) -> bool {
+        self.workers == 1 && self.crashes == 0
+    }
+
     /// Whether a warning is what this scenario leads to.
     pub(super) fn declares(&self, line: &str) -> bool {
         let faults = self.forecast.faults > 0 && OF_FAULTS.iter().any(|known| line.contains(known));
         let denied = self.forecast.denied_for > 0 && line.contains("parked") && line.contains("kind=denied");
         // Nothing but the ledger tells that an unstamped replica is ours: one that it lost, or another worker's, is taken for
         // somebody else's where overwriting would destroy it.
-        let unsure = self.crashes > 0 || self.workers > 1;
-        let foreign = unsure && self.target != Versioning::Enabled && line.contains("kind=foreign");
-        faults || denied || foreign
+        let foreign = !self.remembers() && self.target != Versioning::Enabled && line.contains("kind=foreign");
+        let key = self.rule.kms_key.is_some() && line.contains("kind=key-unusable");
+        let key = key || (self.rule.kms_key.is_some() && line.contains("the target key cannot be used"));
+        let disk = self.disk && self.crashes > 0 && line.contains("nothing may be acknowledged any more");
+        let brake = self.brake < 1_000 && line.contains("the brake holds");
+        let unproved = self.cannot_prove() && line.contains("equality cannot be proved");
+        let garbage = line.contains("quarantined: the message cannot be understood");
+        faults || denied || foreign || key || disk || brake || garbage || unproved
     }
 }
 
@@ -131,8 +185,8 @@ fn rule(dice: &mut Dice) -> Rule {
         delete_markers: dice.per_mille(700),
         enabled: true,
         history: dice.pick(&[History::All, History::All, History::Latest]),
-        storage_class: None,
-        kms_key: None,
+        storage_class: dice.pick(&[None, None, Some("STANDARD_IA".to_owned())]),
+        kms_key: dice.pick(&[None, None, None, Some(KEY.to_owned())]),
         kms_map: BTreeMap::new(),
         owner_full_control: false,
         acl: dice.per_mille(150),

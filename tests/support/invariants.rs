@@ -11,7 +11,7 @@
 
 use std::collections::BTreeSet;
 
-use repl::model::object::{Key, Versioning};
+use repl::model::object::{Encryption, Key, Lock, Timestamp, Versioning};
 use repl::model::stamp::Stamp;
 use repl::plan::route::{History, Rule};
 
@@ -22,9 +22,13 @@ pub(crate) struct Promise {
     pub(crate) rule: Rule,
     /// Keys of which a version was deleted for good: such deletes are not replicated, so what is newest may differ.
     pub(crate) purged: BTreeSet<Key>,
-    /// Whether tags of versions that are not current must agree too.
+    /// Whether tags, lock and ACL of versions that are not current must agree too.
     pub(crate) tags_of_old: bool,
-    pub(crate) workers: u64,
+    pub(crate) now: Timestamp,
+    /// Whether changes were told in their order, each once: then nothing is written twice at all.
+    pub(crate) in_order: bool,
+    /// Whether each replica can be told to be of its version: else equal bytes count for every version that has them.
+    pub(crate) told_apart: bool,
 }
 
 /// One line about a version.
@@ -75,9 +79,38 @@ fn same_content(source: &Object, target: &Object) -> bool {
     let bare = |object: &Object| {
         let mut attributes = object.attributes.clone();
         Stamp::strip(&mut attributes.metadata);
+        attributes.lock = Lock::default();
+        attributes.storage_class = None;
         attributes
     };
     source.bytes == target.bytes && bare(source) == bare(target)
+}
+
+/// Whether a replica is sealed and stored as its rule says (P7).
+fn as_ruled(promise: &Promise, source: &Object, target: &Object) -> bool {
+    let class = promise.rule.storage_class.as_ref().or(source.attributes.storage_class.as_ref());
+    let key = match &promise.rule.kms_key {
+        Some(arn) => target.encryption == Encryption::Kms(Some(arn.clone())),
+        None => target.encryption == Encryption::S3,
+    };
+    key && class == target.attributes.storage_class.as_ref()
+}
+
+/// Whether what may change of a version is the same (P6).
+fn same_belongings(promise: &Promise, source: &Object, target: &Object) -> bool {
+    let (left, right) = (&source.attributes.lock, &target.attributes.lock);
+    let held = left.legal_hold.unwrap_or(false) == right.legal_hold.unwrap_or(false);
+    let kept = left.retain_until.is_none_or(|until| {
+        let same = right.retain_until.is_some_and(|other| until.same_second(other)) && left.mode == right.mode;
+        until <= promise.now || same
+    });
+    let sorted = |object: &Object| {
+        let mut grants = object.grants.clone();
+        grants.sort();
+        grants
+    };
+    let grants = !promise.rule.acl || sorted(source) == sorted(target);
+    source.tags == target.tags && held && kept && grants
 }
 
 fn foreign_bytes(source: &Bucket, target: &Bucket, promise: &Promise) -> Vec<String> {
@@ -110,8 +143,8 @@ fn newest(source: &Bucket, target: &Bucket, promise: &Promise, key: &Key) -> Opt
         }
         (Some(_), Some(_), None) => Some(told()),
         (Some(_), Some(object), Some(replica)) => {
-            let tags = object.tags == replica.tags;
-            (!same_content(object, replica) || !tags).then(told)
+            let same = same_content(object, replica) && same_belongings(promise, object, replica);
+            (!same || !as_ruled(promise, object, replica)).then(told)
         }
     }
 }
@@ -122,6 +155,12 @@ fn history(source: &Bucket, target: &Bucket, promise: &Promise, key: &Key) -> Ve
     let wanted: Vec<&Stored> = source.keys.get(key).into_iter().flatten().filter(|s| s.object.is_some()).collect();
     let there = promise.rule.target_key(key);
     let replicas: Vec<&Stored> = target.keys.get(&there).into_iter().flatten().filter(|s| s.object.is_some()).collect();
+    if !promise.told_apart {
+        let mut lost =
+            wanted.iter().filter(|version| !replicas.iter().any(|replica| is_replica(promise, version, replica)));
+        found.extend(lost.next().map(|lost| format!("I3: {} is not there", line(&(key.clone(), (*lost).clone())))));
+        return found;
+    }
     let mut rest = wanted.as_slice();
     for replica in &replicas {
         if let Some((first, others)) = rest.split_first()
@@ -135,8 +174,8 @@ fn history(source: &Bucket, target: &Bucket, promise: &Promise, key: &Key) -> Ve
         let missing = line(&(key.clone(), (*missing).clone()));
         found.push(format!("I3: {missing} is not at the target in its place: {all:#?}"));
     }
-    if promise.rule.stamp {
-        found.extend(too_many(source, &replicas, key));
+    if promise.rule.stamp && source.versioning == Versioning::Enabled {
+        found.extend(too_many(source, &replicas, key, promise.in_order));
     }
     found
 }
@@ -145,12 +184,12 @@ fn is_replica(promise: &Promise, version: &Stored, replica: &Stored) -> bool {
     let (Some(object), Some(copy)) = (&version.object, &replica.object) else { return false };
     let stamp = Stamp::read(&copy.attributes.metadata);
     let named = stamp.is_none_or(|stamp| stamp.names(&version.version, &object.etag, version.modified));
-    let tags = !promise.tags_of_old || object.tags == copy.tags;
-    named && tags && same_content(object, copy)
+    let belongings = !promise.tags_of_old || same_belongings(promise, object, copy);
+    named && belongings && same_content(object, copy) && as_ruled(promise, object, copy)
 }
 
 /// P2: a version is there a second time only if, between both, one older than it came for the first time.
-fn too_many(source: &Bucket, replicas: &[&Stored], key: &Key) -> Vec<String> {
+fn too_many(source: &Bucket, replicas: &[&Stored], key: &Key, in_order: bool) -> Vec<String> {
     let places: Vec<Option<u64>> = replicas
         .iter()
         .map(|replica| {
@@ -164,6 +203,9 @@ fn too_many(source: &Bucket, replicas: &[&Stored], key: &Key) -> Vec<String> {
         return Vec::new();
     }
     let mut found = Vec::new();
+    if in_order && !places.is_sorted_by(|one, other| one < other) {
+        found.push(format!("P3: {key:?} was told of in order and written out of it: {places:?}"));
+    }
     for (at, place) in places.iter().enumerate() {
         let Some(place) = place else { continue };
         let Some(before) = places[..at].iter().rposition(|other| other == &Some(*place)) else { continue };

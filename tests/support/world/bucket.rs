@@ -3,6 +3,7 @@
 //! Everything happens at once and at a given time; waiting and failing are the store's ([`super::store`]).
 
 use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use repl::model::digest::{Algorithm, Checksum};
@@ -65,6 +66,8 @@ pub(crate) struct Bucket {
     pub(super) next: u64,
     /// How many versions and markers were written, replaced ones included.
     pub(crate) writes: u64,
+    /// The KMS keys of its region, each with whether it is enabled.
+    pub(crate) sealing_keys: Arc<Mutex<BTreeMap<String, bool>>>,
 }
 
 /// Everything of a version that a writer gives, for the bucket to put in its place.
@@ -86,6 +89,7 @@ impl Bucket {
             uploads: BTreeMap::new(),
             next: 1,
             writes: 0,
+            sealing_keys: Arc::default(),
         }
     }
 
@@ -121,6 +125,11 @@ impl Bucket {
         }
     }
 
+    /// The content of a version, to be changed as its owner may.
+    pub(crate) fn object_mut(&mut self, key: &Key, pick: &Pick) -> Result<&mut Object, Fault> {
+        self.stored_mut(key, pick)
+    }
+
     fn stored_mut(&mut self, key: &Key, pick: &Pick) -> Result<&mut Object, Fault> {
         let gone = self.fault(FaultKind::Gone, 404, "there is no such version");
         let all = self.keys.get_mut(key).ok_or_else(|| gone.clone())?;
@@ -150,6 +159,11 @@ impl Bucket {
         }
         if object.key.as_str().len() > 1024 {
             return Err(self.fault(FaultKind::Ineligible, 400, "KeyTooLongError"));
+        }
+        if let Sealing::Kms(arn) | Sealing::Dsse(arn) = &object.sealing
+            && self.sealing_keys.lock().unwrap().get(arn) != Some(&true)
+        {
+            return Err(self.fault(FaultKind::KeyUnusable, 400, "KMS.DisabledException"));
         }
         let lock = &object.attributes.lock;
         if object.tags.len() > 10 || lock.retain_until.is_some_and(|until| until <= now) {

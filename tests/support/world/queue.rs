@@ -28,6 +28,16 @@ struct Mailbox {
     visibility: Duration,
     /// So many of a thousand messages handed out stay visible: somebody gets them a second time.
     twice: u64,
+    order: Order,
+}
+
+/// Whether a queue keeps the order of what is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Order {
+    /// As it likes.
+    Any,
+    /// First in, first out.
+    Kept,
 }
 
 /// What deletes one delivery.
@@ -46,8 +56,8 @@ pub(crate) struct FakeQueue {
 }
 
 impl FakeQueue {
-    pub(crate) fn new(weather: Arc<Weather>, visibility: Duration, twice: u64) -> Self {
-        let mailbox = Mailbox { messages: Vec::new(), next: 0, visibility, twice };
+    pub(crate) fn new(weather: Arc<Weather>, visibility: Duration, twice: u64, order: Order) -> Self {
+        let mailbox = Mailbox { messages: Vec::new(), next: 0, visibility, twice, order };
         Self { mailbox: Arc::new(Mutex::new(mailbox)), weather, fuse: Arc::default() }
     }
 
@@ -76,11 +86,12 @@ impl FakeQueue {
     fn take(&self) -> Vec<Delivery<Receipt>> {
         let now = Instant::now();
         let mut mailbox = self.mailbox.lock().unwrap();
-        let Mailbox { messages, visibility, twice, .. } = &mut *mailbox;
+        let Mailbox { messages, visibility, twice, order, .. } = &mut *mailbox;
         let mut visible: Vec<&mut Message> = messages.iter_mut().filter(|message| message.visible <= now).collect();
         let mut taken = Vec::new();
         while taken.len() < BATCH && !visible.is_empty() {
-            let at = self.weather.roll(|dice| if dice.per_mille(700) { 0 } else { dice.below(visible.len() as u64) });
+            let first = *order == Order::Kept || self.weather.roll(|dice| dice.per_mille(700));
+            let at = if first { 0 } else { self.weather.roll(|dice| dice.below(visible.len() as u64)) };
             let message = visible.remove(at as usize);
             message.handed_out += 1;
             if !self.weather.roll(|dice| dice.per_mille(*twice)) {
@@ -131,7 +142,8 @@ impl ChangeQueue for FakeQueue {
                 self.fuse.step().await;
                 self.weather.way().await;
                 // The answer may get lost: what was handed out is hidden for nothing.
-                let rough = !taken.is_empty() && self.weather.faults_left() > 0;
+                let kept = self.mailbox.lock().unwrap().order == Order::Kept;
+                let rough = !taken.is_empty() && !kept && self.weather.faults_left() > 0;
                 if rough && self.weather.roll(|dice| dice.per_mille(20)) {
                     return Err(Fault::new(FaultKind::Transient, Side::Queue, "receive messages", "no answer"));
                 }

@@ -237,6 +237,9 @@ async fn append<W: World>(
         };
         match step {
             Step::Done(step) => {
+                if !step.replicas.is_empty() {
+                    shared.ledger.note_replicas(at.claim, &step.replicas).await?;
+                }
                 top = step.applied.as_ref().and_then(|applied| applied.target_etag.clone());
                 finish = Some(match finish.take() {
                     Some(before) => before.and(*step),

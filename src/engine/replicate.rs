@@ -89,7 +89,8 @@ pub(super) struct At<'a, W: World> {
     pub(super) target: &'a TargetSettings,
     pub(super) source_versioning: Versioning,
     pub(super) target_versioning: Versioning,
-    /// What the ledger remembers of the target key; nothing for a job of a comparison, which is there to doubt it.
+    /// What the ledger remembers of the target key; nothing for a job of a comparison, or one that found a foreign object:
+    /// those are there to doubt it.
     pub(super) applied: Option<Applied>,
 }
 
@@ -243,10 +244,9 @@ async fn attempt<W: World>(shared: &Arc<Shared<W>>, claim: &Claim, behind: Behin
         // Only the newest is kept, and a newer one waits right behind.
         return Ok(Finish::without_write(Outcome::Superseded));
     }
-    let applied = match job.origin {
-        Origin::Event => shared.ledger.applied(&job.target, &job.target_key)?,
-        Origin::Scan => None,
-    };
+    // Where an object stood in the way an operator may have taken away what is remembered, as the fault asks for.
+    let remembers = job.origin == Origin::Event && claim.last_fault() != Some(FaultKind::Foreign);
+    let applied = if remembers { shared.ledger.applied(&job.target, &job.target_key)? } else { None };
     let at = At { claim, rule, history, tags, store, target, source_versioning, target_versioning, applied };
     match job.kind {
         ChangeKind::Write | ChangeKind::Restored => bring(shared, &at, behind.any).await,

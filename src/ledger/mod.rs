@@ -161,6 +161,16 @@ impl Ledger {
         self.writer.write(Durability::Applied, 1, move |book| book.forget_upload(&claim)).await
     }
 
+    /// Remembers replicas without a stamp that the claim's job has made before it ends: it may break off, and nothing else
+    /// tells what they are. Not flushed.
+    pub async fn note_replicas(&self, claim: &Claim, replicas: &[Replica]) -> Result<(), Fault> {
+        let (job, replicas) = (claim.job().clone(), replicas.to_vec());
+        let work = move |book: &mut book::Book<'_>| {
+            replicas.iter().try_for_each(|replica| book.remember_replica(&job.target, &job.target_key, replica))
+        };
+        self.writer.write(Durability::Applied, 1, work).await
+    }
+
     /// All uploads noted and not forgotten. One whose job has ended is an orphan, to be aborted.
     pub fn uploads(&self) -> Result<Vec<(TargetId, Key, Upload)>, Fault> {
         self.writer.shared().read(|view| view.uploads())

@@ -123,7 +123,7 @@ impl Scenario {
 }
 
 /// Warnings that faults lead to, and nothing else.
-const OF_FAULTS: [&str; 9] = [
+const OF_FAULTS: [&str; 8] = [
     "the queue cannot be read; trying again",
     "messages could not be deleted; they will come again",
     "messages under work could not be kept hidden",
@@ -132,7 +132,6 @@ const OF_FAULTS: [&str; 9] = [
     "an upload that nobody needs stays open",
     "the target key could not be proved",
     "the target key cannot be used",
-    "parked kind=corrupt",
 ];
 
 impl Scenario {
@@ -160,7 +159,8 @@ impl Scenario {
 
     /// Whether a warning is what this scenario leads to.
     pub(super) fn declares(&self, line: &str) -> bool {
-        let faults = self.forecast.faults > 0 && OF_FAULTS.iter().any(|known| line.contains(known));
+        let corrupt = line.contains("parked") && line.contains("kind=corrupt");
+        let faults = self.forecast.faults > 0 && (corrupt || OF_FAULTS.iter().any(|known| line.contains(known)));
         let denied = self.forecast.denied_for > 0 && line.contains("parked") && line.contains("kind=denied");
         // Nothing but the ledger tells that an unstamped replica is ours: one that it lost, or another worker's, is taken for
         // somebody else's where overwriting would destroy it.

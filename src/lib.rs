@@ -52,3 +52,10 @@ pub mod plan;
 pub mod ports;
 pub mod watch;
 pub mod web;
+
+// The simulation needs the ledger's own double, which nobody outside the crate can reach.
+#[cfg(test)]
+extern crate self as repl;
+#[cfg(test)]
+#[path = "../tests/sim/mod.rs"]
+mod sim;

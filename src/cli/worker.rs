@@ -230,6 +230,7 @@ fn settings(config: &Config, long_poll: Duration) -> Settings {
         limits: limits(&config.transfer),
         windows: config.transfer.windows.clone(),
         retry: retry::Policy::default(),
+        chance: engine::chance,
         brake: Bounds {
             per_hour: config.brake.deletes_per_hour,
             share: config.brake.share_of_keys.parts_per_million(),

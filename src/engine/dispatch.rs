@@ -15,8 +15,9 @@ use crate::ports::World;
 use crate::watch::pulse::Progress;
 
 use super::budget::{Concurrency, PIPE};
+use super::replicate::{self, Onward};
 use super::spending::{self, Entry};
-use super::{Phase, Shared, replicate};
+use super::{Phase, Shared};
 
 /// Transfers at once to begin with, and the most that are ever tried: beyond it a t4g.nano's two cores are busy.
 const START: usize = 16;
@@ -109,7 +110,7 @@ async fn run_lane<W: World>(shared: Arc<Shared<W>>, mut lane: Lane) -> Result<()
         let Some(claim) = lane.next() else { break };
         let worked = match spending::enter(&shared, &claim) {
             Entry::Uncounted => replicate::work(&shared, &lane, claim).await,
-            Entry::Refused => spending::put_off(&shared, claim).await,
+            Entry::Refused => spending::put_off(&shared, claim).await.map(|()| Onward::Free),
             Entry::Paid(purse) => {
                 let job = claim.job().clone();
                 let worked = meter::under(purse.meter(), replicate::work(&shared, &lane, claim)).await;
@@ -118,7 +119,12 @@ async fn run_lane<W: World>(shared: Arc<Shared<W>>, mut lane: Lane) -> Result<()
             }
         };
         match worked {
-            Ok(()) => shared.pulse.finished(),
+            Ok(onward) => {
+                shared.pulse.finished();
+                if onward == Onward::HeldUp {
+                    break;
+                }
+            }
             Err(fault) if fault.kind == FaultKind::Ledger => return Err(fault),
             Err(fault) => tracing::error!(%fault, "a job could not be written down; it stays to be done"),
         }

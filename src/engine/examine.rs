@@ -97,7 +97,12 @@ pub(super) async fn examine<W: World>(shared: &Arc<Shared<W>>, at: &At<'_, W>) -
     let told = tell_apart(shared, at, &source, wanted).await?;
     let kinds: Vec<Kind> =
         source.iter().map(|entry| if entry.object.is_some() { Kind::Object } else { Kind::Marker }).collect();
-    let missing = history::missing(&kinds, &told.replicas, wanted);
+    let mut missing = history::missing(&kinds, &told.replicas, wanted);
+    if missing.is_empty() && is_marker && job.version.is_null() && wanted + 1 == source.len() && told.current.is_some()
+    {
+        // One null marker after another: what stands at the target was made for an earlier one, as something is visible.
+        missing.push(wanted);
+    }
     if missing.is_empty() {
         return Ok(Some(nothing_missing(at, &source, &told, wanted)));
     }
@@ -144,11 +149,15 @@ async fn tell_apart<W: World>(
     let current = entries.first().and_then(|entry| entry.object.as_ref()).map(|(etag, _)| etag.clone());
     let mut replicas = Vec::new();
     let (mut tip, mut own) = (None, None);
+    let mut below = source.len();
     for (position, entry) in entries.iter().enumerate() {
         let (replica, means) = match &entry.object {
             None => (Replica::Marker, Means::Stamp),
-            Some(_) => replica_of(shared, at, source, entry).await?,
+            Some(_) => replica_of(shared, at, (source, below), entry).await?,
         };
+        if let Replica::Of(place) = replica {
+            below = place;
+        }
         if replica == Replica::Of(wanted) && own.is_none() {
             own = Some((entry.clone(), means));
         }
@@ -164,11 +173,13 @@ async fn tell_apart<W: World>(
     Ok(Told { replicas, current, tip, own })
 }
 
-/// Which source version a target version is: by what is remembered, by its stamp, or by its being the same bytes.
+/// Which source version a target version is: by what is remembered, by its stamp, or by its being the same bytes. Where
+/// several versions have those, it is the newest one `below` what its successor is of: so a history of which nothing is
+/// remembered is taken to be in order, and nothing in it is brought once more.
 async fn replica_of<W: World>(
     shared: &Shared<W>,
     at: &At<'_, W>,
-    source: &[VersionEntry],
+    (source, below): (&[VersionEntry], usize),
     entry: &VersionEntry,
 ) -> Result<(Replica, Means), Stop> {
     let job = at.job();
@@ -197,9 +208,12 @@ async fn replica_of<W: World>(
             version.object.as_ref().is_some_and(|(etag, _)| stamp.names(&version.version, etag, version.modified))
         }),
         // Brought by another tool: the same only where ETag and size leave no doubt.
-        None => source.iter().position(|version| {
-            version.object.as_ref() == entry.object.as_ref() && crate::plan::decide::plain(&head.encryption)
-        }),
+        None if crate::plan::decide::plain(&head.encryption) => {
+            let same = |version: &VersionEntry| version.object.as_ref() == entry.object.as_ref();
+            let in_order = source.get(..below).and_then(|older| older.iter().rposition(same));
+            in_order.or_else(|| source.iter().rposition(same))
+        }
+        None => None,
     };
     Ok(place.map_or(unknown, |place| (Replica::Of(place), means)))
 }
@@ -223,6 +237,9 @@ async fn append<W: World>(
         };
         match step {
             Step::Done(step) => {
+                if !step.replicas.is_empty() {
+                    shared.ledger.note_replicas(at.claim, &step.replicas).await?;
+                }
                 top = step.applied.as_ref().and_then(|applied| applied.target_etag.clone());
                 finish = Some(match finish.take() {
                     Some(before) => before.and(*step),

@@ -245,14 +245,12 @@ impl<W: World> std::fmt::Debug for Held<W> {
 impl<W: World> State<W> {
     fn settle(&mut self, ids: &[JobId]) {
         for id in ids {
-            let Some(messages) = self.waiting.remove(id) else {
-                self.early.insert(*id);
-                if self.early.len() > EARLY {
-                    self.early.pop_first();
-                }
-                continue;
-            };
-            for message in messages {
+            // Also where a message was waiting: another delivery of the same work may be about to be held.
+            self.early.insert(*id);
+            if self.early.len() > EARLY {
+                self.early.pop_first();
+            }
+            for message in self.waiting.remove(id).unwrap_or_default() {
                 if message.left.fetch_sub(1, std::sync::atomic::Ordering::Relaxed) == 1 {
                     self.done.push(message.receipt.clone());
                 }

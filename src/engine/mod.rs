@@ -146,6 +146,8 @@ pub struct Settings {
     pub windows: Vec<Window>,
     /// The durable retry layer.
     pub retry: retry::Policy,
+    /// The dice for its jitter: another number from 0 to 1 at each call.
+    pub chance: fn() -> f64,
     /// How many deletes may go to a target within an hour.
     pub brake: Bounds,
     /// When messages are deleted.
@@ -158,6 +160,16 @@ pub struct Settings {
     pub gauge_every: Duration,
     /// Where receipts are kept until they are in their bucket; `None` where none are written.
     pub receipts: Option<receipts::Settings>,
+}
+
+/// Dice from the one source of chance that the standard library has.
+#[must_use]
+pub fn chance() -> f64 {
+    use std::hash::{BuildHasher, Hasher, RandomState};
+    let dice = RandomState::new().build_hasher().finish() >> 11;
+    #[allow(clippy::cast_precision_loss, reason = "53 bits fit a double exactly")]
+    let share = dice as f64 / (1_u64 << 53) as f64;
+    share
 }
 
 /// How long a bucket's versioning state is believed.

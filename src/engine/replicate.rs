@@ -89,7 +89,8 @@ pub(super) struct At<'a, W: World> {
     pub(super) target: &'a TargetSettings,
     pub(super) source_versioning: Versioning,
     pub(super) target_versioning: Versioning,
-    /// What the ledger remembers of the target key; nothing for a job of a comparison, which is there to doubt it.
+    /// What the ledger remembers of the target key; nothing for a job of a comparison, or one that found a foreign object:
+    /// those are there to doubt it.
     pub(super) applied: Option<Applied>,
 }
 
@@ -115,15 +116,25 @@ struct Behind {
     content: bool,
 }
 
+/// Whether the jobs behind one of the same key may be worked on now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Onward {
+    /// It has ended, or is parked and holds up nobody (P9).
+    Free,
+    /// It comes again soon: what is newer waits for it, or it would land out of order (P3).
+    HeldUp,
+}
+
 /// Works on one claim to its end. An error means that it could not be written down.
-pub(super) async fn work<W: World>(shared: &Arc<Shared<W>>, lane: &Lane, claim: Claim) -> Result<(), Fault> {
+pub(super) async fn work<W: World>(shared: &Arc<Shared<W>>, lane: &Lane, claim: Claim) -> Result<Onward, Fault> {
     let behind = Behind {
         any: lane.waiting().next().is_some(),
         content: lane.waiting().any(|job| job.kind != ChangeKind::Attributes),
     };
     match attempt(shared, &claim, behind).await {
-        Ok(finish) => settle(shared, claim, finish).await,
-        Err(Stop::Interrupted | Stop::Held) => Ok(()),
+        Ok(finish) => settle(shared, claim, finish).await.map(|()| Onward::Free),
+        Err(Stop::Held) => Ok(Onward::Free),
+        Err(Stop::Interrupted) => Ok(Onward::HeldUp),
         Err(Stop::Fault(fault)) => handle(shared, claim, fault).await,
     }
 }
@@ -173,7 +184,7 @@ async fn end_orphan<W: World>(shared: &Shared<W>, claim: &Claim) -> Result<(), F
     }
 }
 
-async fn handle<W: World>(shared: &Shared<W>, claim: Claim, fault: Fault) -> Result<(), Fault> {
+async fn handle<W: World>(shared: &Shared<W>, claim: Claim, fault: Fault) -> Result<Onward, Fault> {
     shared.pulse.fault(&fault);
     let mut disposition = fault.kind.disposition();
     let again = claim.last_fault() == Some(FaultKind::Corrupt);
@@ -184,39 +195,30 @@ async fn handle<W: World>(shared: &Shared<W>, claim: Claim, fault: Fault) -> Res
         Disposition::Retry | Disposition::DecideAgain => try_later(shared, claim, &fault).await,
         // Only the source can make a job pointless; what is missing at the target is there to be brought.
         Disposition::Drop if fault.side == Side::Source => match confirmed_gone(shared, claim.job()).await {
-            Ok(finish) => settle(shared, claim, finish).await,
+            Ok(finish) => settle(shared, claim, finish).await.map(|()| Onward::Free),
             Err(Stop::Fault(fault)) => try_later(shared, claim, &fault).await,
-            Err(Stop::Interrupted | Stop::Held) => Ok(()),
+            Err(Stop::Interrupted | Stop::Held) => Ok(Onward::HeldUp),
         },
         Disposition::Drop => try_later(shared, claim, &fault).await,
         Disposition::ParkGroup | Disposition::ParkAlone => {
             let job = claim.job();
             tracing::warn!(key = %job.key, version = %job.version, kind = fault.kind.name(), %fault, "parked");
-            shared.ledger.park(claim, &fault, shared.now()).await
+            shared.ledger.park(claim, &fault, shared.now()).await.map(|()| Onward::Free)
         }
         Disposition::Halt => Err(fault),
     }
 }
 
-async fn try_later<W: World>(shared: &Shared<W>, claim: Claim, fault: &Fault) -> Result<(), Fault> {
+async fn try_later<W: World>(shared: &Shared<W>, claim: Claim, fault: &Fault) -> Result<Onward, Fault> {
     let (job, now) = (claim.job(), shared.now());
-    let wait = shared.settings.retry.wait(fault.kind, claim.attempts(), chance());
+    let wait = shared.settings.retry.wait(fault.kind, claim.attempts(), (shared.settings.chance)());
     tracing::info!(key = %job.key, version = %job.version, %fault, wait_ms = wait.as_millis(), "will try again");
-    shared.ledger.defer(claim, now.plus(wait), fault, now).await
+    shared.ledger.defer(claim, now.plus(wait), fault, now).await.map(|()| Onward::HeldUp)
 }
 
 async fn confirmed_gone<W: World>(shared: &Shared<W>, job: &Job) -> Result<Finish, Stop> {
     let pick = exactly(shared.source_versioning().await?, job);
     examine::gone(shared, job, &pick).await
-}
-
-/// Dice for the jitter, from the one source of chance that the standard library has.
-pub(super) fn chance() -> f64 {
-    use std::hash::{BuildHasher, Hasher, RandomState};
-    let dice = RandomState::new().build_hasher().finish() >> 11;
-    #[allow(clippy::cast_precision_loss, reason = "53 bits fit a double exactly")]
-    let share = dice as f64 / (1_u64 << 53) as f64;
-    share
 }
 
 async fn attempt<W: World>(shared: &Arc<Shared<W>>, claim: &Claim, behind: Behind) -> Result<Finish, Stop> {
@@ -242,10 +244,9 @@ async fn attempt<W: World>(shared: &Arc<Shared<W>>, claim: &Claim, behind: Behin
         // Only the newest is kept, and a newer one waits right behind.
         return Ok(Finish::without_write(Outcome::Superseded));
     }
-    let applied = match job.origin {
-        Origin::Event => shared.ledger.applied(&job.target, &job.target_key)?,
-        Origin::Scan => None,
-    };
+    // Where an object stood in the way an operator may have taken away what is remembered, as the fault asks for.
+    let remembers = job.origin == Origin::Event && claim.last_fault() != Some(FaultKind::Foreign);
+    let applied = if remembers { shared.ledger.applied(&job.target, &job.target_key)? } else { None };
     let at = At { claim, rule, history, tags, store, target, source_versioning, target_versioning, applied };
     match job.kind {
         ChangeKind::Write | ChangeKind::Restored => bring(shared, &at, behind.any).await,
@@ -346,9 +347,10 @@ fn equal_already(brought: Brought) -> Finish {
 }
 
 /// What an earlier attempt may have left to do, if it made the object visible and then broke off before its ACL, or the
-/// tags that a store lost, were brought. An event without an ETag does not tell of parts: the object does.
+/// tags that a store lost, were brought. An event without an ETag does not tell of parts: the object does. And a null
+/// version may have been written again with the same bytes and other tags.
 fn unfinished<W: World>(at: &At<'_, W>) -> Option<Following> {
-    if at.rule.acl || at.claim.attempts() > 0 {
+    if at.rule.acl || at.claim.attempts() > 0 || at.job().version.is_null() {
         return Some(Following::Change);
     }
     let may_have_parts = at.job().etag.as_ref().is_none_or(|etag| etag.parts().is_some());

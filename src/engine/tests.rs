@@ -71,6 +71,7 @@ impl Bench {
             limits: Limits::default(),
             windows: Vec::new(),
             retry: retry::Policy::default(),
+            chance: || 0.5,
             brake: Bounds { per_hour: 1000, share: 1_000_000 },
             ack: Ack::Settled,
             receivers: 1,

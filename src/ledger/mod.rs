@@ -32,6 +32,8 @@ mod book;
 mod brake;
 mod claim;
 mod codec;
+#[cfg(test)]
+pub(crate) mod double;
 mod history;
 mod journal;
 mod kv;
@@ -168,6 +170,16 @@ impl Ledger {
     pub async fn forget_upload(&self, claim: &Claim) -> Result<(), Fault> {
         let claim = claim.subject();
         self.writer.write(Durability::Applied, 1, move |book| book.forget_upload(&claim)).await
+    }
+
+    /// Remembers replicas without a stamp that the claim's job has made before it ends: it may break off, and nothing else
+    /// tells what they are. Not flushed.
+    pub async fn note_replicas(&self, claim: &Claim, replicas: &[Replica]) -> Result<(), Fault> {
+        let (job, replicas) = (claim.job().clone(), replicas.to_vec());
+        let work = move |book: &mut book::Book<'_>| {
+            replicas.iter().try_for_each(|replica| book.remember_replica(&job.target, &job.target_key, replica))
+        };
+        self.writer.write(Durability::Applied, 1, work).await
     }
 
     /// All uploads noted and not forgotten. One whose job has ended is an orphan, to be aborted.

@@ -213,6 +213,8 @@ impl Book<'_> {
             record.target == *target
                 && record.target_key == *key
                 && record.replica.source_version == replica.source_version
+                // Written again behind a late one, a version has two replicas, and both stay there to be told apart.
+                && record.replica.target_version == replica.target_version
         });
         let place = match known {
             Some((place, _)) => place,

@@ -106,6 +106,17 @@ impl Drop for Writer {
 
 /// Reads the state and starts the writer.
 pub(super) fn start(kv: Arc<dyn Kv>, limits: Limits) -> Result<Writer, Fault> {
+    let (mut writer, desk) = prepare(kv, limits)?;
+    let thread = std::thread::Builder::new()
+        .name("ledger".to_owned())
+        .spawn(move || desk.work())
+        .map_err(|error: io::Error| ledger_fault("start the ledger's writer", error.to_string()))?;
+    writer.thread = Some(thread);
+    Ok(writer)
+}
+
+/// Reads the state: the handle and the desk behind it, at which nobody works yet.
+pub(super) fn prepare(kv: Arc<dyn Kv>, limits: Limits) -> Result<(Writer, Desk), Fault> {
     let state = State::load(kv.as_ref(), limits)?;
     let shared = Arc::new(Shared {
         kv,
@@ -117,11 +128,7 @@ pub(super) fn start(kv: Arc<dyn Kv>, limits: Limits) -> Result<Writer, Fault> {
     });
     let (requests, waiting) = mpsc::channel(QUEUE);
     let desk = Desk { shared: Arc::clone(&shared), state, waiting };
-    let thread = std::thread::Builder::new()
-        .name("ledger".to_owned())
-        .spawn(move || desk.work())
-        .map_err(|error: io::Error| ledger_fault("start the ledger's writer", error.to_string()))?;
-    Ok(Writer { shared, requests: Some(requests), thread: Some(thread) })
+    Ok((Writer { shared, requests: Some(requests), thread: None }, desk))
 }
 
 impl Writer {
@@ -155,7 +162,7 @@ impl Writer {
 
 /// The thread's own.
 #[derive(Debug)]
-struct Desk {
+pub(super) struct Desk {
     shared: Arc<Shared>,
     state: State,
     waiting: mpsc::Receiver<Request>,
@@ -163,10 +170,42 @@ struct Desk {
 
 impl Desk {
     fn work(mut self) {
-        while let Some(group) = self.take_group() {
-            self.serve(group);
-            self.sweep();
+        loop {
+            let first = if self.is_idle() { self.waiting.blocking_recv() } else { None };
+            if !self.turn(first) {
+                break;
+            }
         }
+        self.close();
+    }
+
+    /// The thread's work as a task of the caller's runtime, so that a test has one timeline and nothing beside it.
+    #[cfg(test)]
+    pub(super) async fn attend(mut self) {
+        loop {
+            let first = if self.is_idle() { self.waiting.recv().await } else { None };
+            if !self.turn(first) {
+                break;
+            }
+            tokio::task::yield_now().await;
+        }
+        self.close();
+    }
+
+    /// Whether there is nothing to do before the next request comes.
+    fn is_idle(&self) -> bool {
+        self.state.sweeps.is_empty() || self.shared.broken().is_some()
+    }
+
+    /// Serves the request that was waited for, with all others that are there; false when nobody can ask any more.
+    fn turn(&mut self, first: Option<Request>) -> bool {
+        let Some(group) = self.take_group(first) else { return false };
+        self.serve(group);
+        self.sweep();
+        true
+    }
+
+    fn close(self) {
         if self.shared.broken().is_none()
             && let Err(fault) = self.shared.kv.flush()
         {
@@ -174,16 +213,10 @@ impl Desk {
         }
     }
 
-    /// Waits for a request, unless there is a sweep to go on with, and takes what else is there. `None` when nobody
-    /// can ask any more.
-    fn take_group(&mut self) -> Option<Vec<Request>> {
-        let mut group = Vec::new();
-        let mut weight = 0;
-        if self.state.sweeps.is_empty() || self.shared.broken().is_some() {
-            let first = self.waiting.blocking_recv()?;
-            weight += first.weight;
-            group.push(first);
-        }
+    /// What is there to be served. `None` when nobody can ask any more.
+    fn take_group(&mut self, first: Option<Request>) -> Option<Vec<Request>> {
+        let mut group = Vec::from_iter(first);
+        let mut weight: usize = group.iter().map(|request| request.weight).sum();
         while weight < GROUP {
             match self.waiting.try_recv() {
                 Ok(request) => {

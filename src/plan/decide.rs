@@ -61,8 +61,13 @@ pub enum Reading {
 /// sequencer proves nothing and `Last-Modified` must be strictly later (aws-semantics 6).
 #[must_use]
 pub fn judge(job: &Job, history: History, pick: &Pick, head: &Head, applied: Option<&Applied>) -> Reading {
-    if applied.is_some_and(|applied| holds(applied, head)) {
+    if applied.is_some_and(|applied| holds(applied, head) && !written_again(job, applied)) {
         return Reading::AlreadyEqual;
+    }
+    if applied.is_some_and(|applied| applied.source_etag.as_ref() == Some(&head.etag)) {
+        // The condition on the target's ETag would hold for the one version as for the other, should the answer to an
+        // earlier attempt have been lost.
+        return Reading::Examine;
     }
     if history == History::Latest {
         return Reading::Write;
@@ -105,6 +110,8 @@ pub fn clash(source: &Head, target: &Found, origin: Origin, overwriting: Overwri
     let Found::Object(target) = target else { return Clash::Write(Condition::Absent) };
     let stamped = Stamp::read(&target.attributes.metadata)
         .is_some_and(|stamp| stamp.names(&source.version, &source.etag, source.modified));
+    // A null version written again within one second, with the same bytes, is stamped alike.
+    let stamped = stamped && (!source.version.is_null() || same_attributes(source, target));
     let same = same_bytes(source, target);
     // A stamp is enough to believe an event was carried out; a comparison is there to doubt it.
     let believed = stamped && (origin == Origin::Event || same != Some(false));
@@ -191,6 +198,11 @@ fn is_applied(job: &Job, applied: &Applied) -> bool {
     job.version == applied.version
         && (!job.version.is_null()
             || (job.sequencer.is_some() && job.sequencer == applied.sequencer && job.etag == applied.source_etag))
+}
+
+/// Whether a null version was written once more: within one second and with the same bytes nothing else tells.
+fn written_again(job: &Job, applied: &Applied) -> bool {
+    job.version.is_null() && later(job.sequencer.as_ref(), applied.sequencer.as_ref())
 }
 
 fn holds(applied: &Applied, head: &Head) -> bool {

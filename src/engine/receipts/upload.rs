@@ -16,7 +16,6 @@ use crate::ports::{Condition, Fetched, NewObject, ObjectStore, Payload, Pick, Re
 
 use super::super::Shared;
 use super::super::digest::Hashed;
-use super::super::replicate::chance;
 use super::spool::{self, Waiting};
 use super::{Settings, blocking};
 
@@ -46,7 +45,8 @@ pub(super) async fn upload<W: World>(
                 closed.changed().await.ok();
             }
             Err(fault) => {
-                let wait = if ending { HURRY } else { shared.settings.retry.wait(fault.kind, failed, chance()) };
+                let usual = || shared.settings.retry.wait(fault.kind, failed, (shared.settings.chance)());
+                let wait = if ending { HURRY } else { usual() };
                 failed = failed.saturating_add(1);
                 tracing::warn!(%fault, bucket = settings.bucket, attempts = failed, wait_ms = wait.as_millis(),
                     "receipts: could not be uploaded; they stay on the disk and are tried again");

@@ -298,6 +298,25 @@ async fn what_comes_beside_jobs_is_kept() {
     assert_eq!(ledger.cursor("scan").unwrap(), None);
 }
 
+/// Found by the simulation: the second replica of a version took the place of the first, which nobody knew any more.
+#[tokio::test]
+async fn every_replica_of_a_version_written_twice_is_known() {
+    let ledger = on(&MemoryKv::new());
+    let replica = |target_version: &str| Replica {
+        source_version: VersionId::new("1"),
+        source_etag: ETag::new("aa"),
+        modified: at(1),
+        target_version: Some(VersionId::new(target_version)),
+        target_etag: ETag::new("bb"),
+    };
+    ledger.admit(work(vec![job("a", "1", 1)])).await.unwrap();
+    let claims = all(&ledger, at(9)).await[0].take_all();
+    let settlement = Settlement { replicas: vec![replica("t1"), replica("t2")], ..done(at(9)) };
+    ledger.settle(claims, settlement).await.unwrap();
+    let known = ledger.replicas(&TargetId::new("dr"), &Key::new("a")).unwrap();
+    assert_eq!(known, [replica("t1"), replica("t2")]);
+}
+
 #[tokio::test]
 async fn replicas_without_a_stamp_are_mapped_for_ever() {
     let kv = MemoryKv::new();

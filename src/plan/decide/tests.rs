@@ -101,8 +101,14 @@ fn the_first_version_is_read_as_current_and_a_follower_by_its_id() {
 #[test]
 fn only_what_is_certainly_newer_goes_on_top() {
     let (all, pinned) = (History::All, Pick::Version("v2".into()));
-    let memory = applied("v1", Some("01"), 5_000);
+    let same_bytes = applied("v1", Some("01"), 5_000);
+    let memory = Applied { source_etag: Some("other".into()), ..same_bytes.clone() };
     let newer = job("v2", Some("02"));
+    assert_eq!(
+        judge(&newer, all, &pinned, &head("v2", PLAIN, 6_000), Some(&same_bytes)),
+        Reading::Examine,
+        "no condition tells them apart"
+    );
     let multipart = format!("{PLAIN}-3");
     let judged = |modified, etag: &str| judge(&newer, all, &pinned, &head("v2", etag, modified), Some(&memory));
     assert_eq!(judged(6_000, PLAIN), Reading::Write);
@@ -113,12 +119,31 @@ fn only_what_is_certainly_newer_goes_on_top() {
     assert_eq!(judge(&newer, all, &Pick::Current, &head("v3", PLAIN, 9_000), None), Reading::Examine);
     assert_eq!(judge(&newer, all, &Pick::Current, &head("v2", PLAIN, 9_000), None), Reading::Write);
     assert_eq!(
-        judge(&newer, History::Latest, &Pick::Current, &head("v1", PLAIN, 5_000), Some(&memory)),
+        judge(&newer, History::Latest, &Pick::Current, &head("v1", PLAIN, 5_000), Some(&same_bytes)),
         Reading::AlreadyEqual
     );
     let null = applied("null", None, 5_000);
     let rewritten = head("null", "other", 5_000);
     assert_eq!(judge(&job("null", None), History::Latest, &Pick::Current, &rewritten, Some(&null)), Reading::Write);
+}
+
+/// Found by the simulation: without versions the same bytes written again within a second look like the first ones.
+#[test]
+fn a_null_version_written_again_with_the_same_bytes_is_another() {
+    let memory = applied("null", Some("01"), 5_000);
+    let judged = |sequencer| {
+        judge(&job("null", sequencer), History::Latest, &Pick::Current, &head("null", PLAIN, 5_400), Some(&memory))
+    };
+    assert_eq!(judged(Some("02")), Reading::Examine);
+    assert_eq!(judged(Some("01")), Reading::AlreadyEqual);
+    assert_eq!(judged(None), Reading::AlreadyEqual);
+    let source = head("null", PLAIN, 5_000);
+    let replica = stamped(&source, &source, "b");
+    let mut other = replica.clone();
+    other.attributes.cache_control = Some("no-store".to_owned());
+    let met = |target: Head| clash(&source, &Found::Object(Box::new(target)), Origin::Event, Overwriting::Destroys);
+    assert_eq!(met(replica), Clash::AlreadyEqual);
+    assert_eq!(met(other), Clash::Write(Condition::Matches(PLAIN.into())));
 }
 
 #[test]

@@ -1,0 +1,196 @@
+//! What a seed means.
+
+use std::collections::BTreeMap;
+
+use repl::engine::budget::Limits;
+use repl::engine::{Ack, Mode};
+use repl::model::object::{Tags, Versioning};
+use repl::plan::route::{History, Rule};
+
+use super::site::TARGET;
+use super::world::dice::Dice;
+use super::world::weather::Forecast;
+
+/// One run's plan.
+#[derive(Clone, Debug)]
+pub(super) struct Scenario {
+    pub(super) seed: u64,
+    pub(super) rule: Rule,
+    pub(super) source: Versioning,
+    pub(super) target: Versioning,
+    pub(super) mode: Mode,
+    pub(super) ack: Ack,
+    pub(super) workers: u64,
+    pub(super) forecast: Forecast,
+    /// How often a worker loses its power.
+    pub(super) crashes: u64,
+    /// Changes of the source's author.
+    pub(super) changes: u64,
+    pub(super) keys: Vec<String>,
+    /// Milliseconds between two changes, at most.
+    pub(super) pace: u64,
+    /// So many of a thousand events are lost, come twice, come late.
+    pub(super) lost: u64,
+    pub(super) twice: u64,
+    pub(super) late: u64,
+    /// So many of a thousand requests to the source meet a change of their key right before.
+    pub(super) meddling: u64,
+    /// Whether the queue keeps the order of what is sent.
+    pub(super) ordered: bool,
+    /// So many of a thousand writes have the bytes of the one before.
+    pub(super) repeats: u64,
+    /// Whether versions are deleted for good.
+    pub(super) purges: bool,
+    /// Whether some objects are written in parts of 5 MiB.
+    pub(super) large: bool,
+    /// Whether a machine's power is all that fails, or its disk too.
+    pub(super) disk: bool,
+    /// Deletes that the brake lets pass in an hour.
+    pub(super) brake: u64,
+    /// Bytes of objects in memory, bytes a second, requests a second.
+    pub(super) limits: Limits,
+    /// Seconds by which a machine's clock is set wrong now and then, at most.
+    pub(super) clock: u64,
+}
+
+/// The key that a rule may ask for.
+pub(super) const KEY: &str = "arn:aws:kms:eu-west-2:111122223333:key/1234";
+
+/// Keys as people and programs make them.
+const KEYS: [&str; 8] =
+    ["in/a", "in/b+c d%2F", "in/", "in/日本/é", "in/x\u{1}y", "in/'q\"<&>", "in//double", "out/of scope"];
+
+impl Scenario {
+    pub(super) fn of(seed: u64) -> Self {
+        let mut dice = Dice::new(seed, "scenario");
+        let both = dice.pick(&[
+            (Versioning::Enabled, Versioning::Enabled),
+            (Versioning::Enabled, Versioning::Enabled),
+            (Versioning::Enabled, Versioning::Enabled),
+            (Versioning::Enabled, Versioning::Off),
+            (Versioning::Off, Versioning::Off),
+            (Versioning::Off, Versioning::Enabled),
+            (Versioning::Suspended, Versioning::Enabled),
+            (Versioning::Enabled, Versioning::Suspended),
+        ]);
+        let number = dice.between(1, 5) as usize;
+        let at = dice.below(3) as usize;
+        let long = format!("in/{}", super::log::LONG.repeat(9));
+        let mut keys: Vec<String> = KEYS.iter().skip(at).take(number).map(|key| (*key).to_owned()).collect();
+        if dice.per_mille(200) {
+            keys.push(long);
+        }
+        if dice.per_mille(300) {
+            keys.push(KEYS[7].to_owned());
+        }
+        Self {
+            seed,
+            rule: rule(&mut dice),
+            source: both.0,
+            target: both.1,
+            mode: dice.pick(&[Mode::Auto, Mode::Auto, Mode::Stream, Mode::ServerSide]),
+            ack: dice.pick(&[Ack::Admitted, Ack::Admitted, Ack::Settled]),
+            workers: dice.pick(&[1, 1, 1, 2]),
+            forecast: Forecast {
+                faults: dice.pick(&[0, 5, 40, 120]),
+                per_mille: dice.pick(&[20, 100, 300]),
+                slowness: dice.pick(&[0, 5, 50, 400]),
+                denied_for: dice.pick(&[0, 0, 20, 200]),
+            },
+            crashes: dice.pick(&[0, 0, 1, 3, 8]),
+            changes: dice.between(1, 30),
+            keys,
+            pace: dice.pick(&[1, 30, 500, 5_000]),
+            lost: dice.pick(&[0, 0, 0, 150]),
+            twice: dice.pick(&[0, 100, 400]),
+            late: dice.pick(&[0, 100, 400]),
+            meddling: dice.pick(&[0, 0, 50, 200]),
+            ordered: false,
+            repeats: 100,
+            purges: dice.per_mille(150),
+            large: dice.per_mille(120),
+            disk: dice.per_mille(300),
+            brake: dice.pick(&[1_000_000, 1_000_000, 1_000_000, 2]),
+            limits: Limits {
+                memory: dice.pick(&[1, 12, 48]) << 20,
+                bandwidth: dice.pick(&[None, None, Some(200_000)]),
+                requests_per_second: dice.pick(&[None, None, Some(20)]),
+                ..Limits::default()
+            },
+            clock: dice.pick(&[0, 0, 0, 30, 4_000]),
+        }
+    }
+}
+
+/// Warnings that faults lead to, and nothing else.
+const OF_FAULTS: [&str; 8] = [
+    "the queue cannot be read; trying again",
+    "messages could not be deleted; they will come again",
+    "messages under work could not be kept hidden",
+    "an upload that is not needed any more could not be aborted",
+    "the upload could not be ended yet",
+    "an upload that nobody needs stays open",
+    "the target key could not be proved",
+    "the target key cannot be used",
+];
+
+impl Scenario {
+    /// Whether copies may have nothing in common with their sources: no checksum, and an ETag of another key.
+    pub(super) fn cannot_prove(&self) -> bool {
+        self.mode == Mode::ServerSide && self.rule.kms_key.is_some()
+    }
+
+    /// Whether versions of equal bytes can be told apart: between two workers nothing does it, as S3's conditions know
+    /// nothing but ETags, and in a bucket that keeps one version nothing but the stamp.
+    pub(super) fn tells_repeats(&self) -> bool {
+        self.workers == 1 && (self.rule.stamp || self.target == Versioning::Enabled)
+    }
+
+    /// Whether events come in the order of their changes. The queue itself mixes them where it may, so only with one
+    /// change at a time in it.
+    pub(super) fn in_order(&self) -> bool {
+        self.ordered && self.workers == 1
+    }
+
+    /// Whether a ledger knows of every unstamped replica.
+    pub(super) fn remembers(&self) -> bool {
+        self.workers == 1 && self.crashes == 0
+    }
+
+    /// Whether a warning is what this scenario leads to.
+    pub(super) fn declares(&self, line: &str) -> bool {
+        let corrupt = line.contains("parked") && line.contains("kind=corrupt");
+        let faults = self.forecast.faults > 0 && (corrupt || OF_FAULTS.iter().any(|known| line.contains(known)));
+        let denied = self.forecast.denied_for > 0 && line.contains("parked") && line.contains("kind=denied");
+        // Nothing but the ledger tells that an unstamped replica is ours: one that it lost, or another worker's, is taken for
+        // somebody else's where overwriting would destroy it.
+        let foreign = !self.remembers() && self.target != Versioning::Enabled && line.contains("kind=foreign");
+        let key = self.rule.kms_key.is_some() && line.contains("kind=key-unusable");
+        let key = key || (self.rule.kms_key.is_some() && line.contains("the target key cannot be used"));
+        let disk = self.disk && self.crashes > 0 && line.contains("nothing may be acknowledged any more");
+        let brake = self.brake < 1_000 && line.contains("the brake holds");
+        let unproved = self.cannot_prove() && line.contains("equality cannot be proved");
+        let garbage = line.contains("quarantined: the message cannot be understood");
+        faults || denied || foreign || key || disk || brake || garbage || unproved
+    }
+}
+
+fn rule(dice: &mut Dice) -> Rule {
+    Rule {
+        id: "all".into(),
+        target: TARGET.into(),
+        priority: 1,
+        prefix: "in/".to_owned(),
+        tags: Tags::new(),
+        delete_markers: dice.per_mille(700),
+        enabled: true,
+        history: dice.pick(&[History::All, History::All, History::Latest]),
+        storage_class: dice.pick(&[None, None, Some("STANDARD_IA".to_owned())]),
+        kms_key: dice.pick(&[None, None, None, Some(KEY.to_owned())]),
+        kms_map: BTreeMap::new(),
+        owner_full_control: false,
+        acl: dice.per_mille(150),
+        target_prefix: dice.pick(&[String::new(), String::new(), "from-us/".to_owned()]),
+        stamp: dice.per_mille(800),
+    }
+}

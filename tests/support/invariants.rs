@@ -1,0 +1,220 @@
+//! What must hold of two buckets when everything has ended. Numbered as in `lib.rs`' sources; written once.
+//!
+//! - I1 every acknowledged change is at the target or still in the ledger: at rest, I3 says so of each version
+//! - I2 no target object whose bytes are not exactly some source version
+//! - I3 at rest the newest at the source is the newest at the target; with the whole history every version in order
+//! - I4 `Exact` implies equal digests: nothing was unprovable, and I2
+//! - I5 one write of a target key at a time (the store's own check)
+//! - I6 bytes in flight are zero at rest · I7 no upload with parts that the ledger does not know
+//! - I8 every job ends · I9 a second run writes nothing · I10 all of it after any crash and restart
+//! - I11 admitted = ended + parked + held + pending
+
+use std::collections::BTreeSet;
+
+use repl::model::object::{Encryption, Key, Lock, Timestamp, Versioning};
+use repl::model::stamp::Stamp;
+use repl::plan::route::{History, Rule};
+
+use super::world::bucket::{Bucket, Object, Stored};
+
+/// What was promised.
+pub(crate) struct Promise {
+    pub(crate) rule: Rule,
+    /// Keys of which a version was deleted for good: such deletes are not replicated, so what is newest may differ.
+    pub(crate) purged: BTreeSet<Key>,
+    /// Whether tags, lock and ACL of versions that are not current must agree too.
+    pub(crate) tags_of_old: bool,
+    pub(crate) now: Timestamp,
+    /// Whether changes were told in their order, each once: then nothing is written twice at all.
+    pub(crate) in_order: bool,
+    /// Whether each replica can be told to be of its version: else equal bytes count for every version that has them.
+    pub(crate) told_apart: bool,
+}
+
+/// One line about a version.
+pub(crate) fn line((key, stored): &(Key, Stored)) -> String {
+    let key: String = key.as_str().chars().take(24).collect();
+    match &stored.object {
+        None => format!("{key:?} {} marker", stored.version),
+        Some(object) => {
+            let of = Stamp::read(&object.attributes.metadata).map(|stamp| stamp.version);
+            format!(
+                "{key:?} {} {} bytes {} of {of:?} {:?}",
+                stored.version,
+                object.bytes.len(),
+                object.etag,
+                object.tags
+            )
+        }
+    }
+}
+
+/// Everything that is broken, one line each.
+pub(crate) fn broken(source: &Bucket, target: &Bucket, promise: &Promise) -> Vec<String> {
+    let mut found = foreign_bytes(source, target, promise);
+    let keys: BTreeSet<&Key> = source.ever.iter().map(|(key, _)| key).collect();
+    for key in keys {
+        if key.as_str().starts_with(&promise.rule.prefix) {
+            if !promise.purged.contains(key) {
+                found.extend(newest(source, target, promise, key));
+            }
+            if keeps_all(source, target, promise) {
+                found.extend(history(source, target, promise, key));
+            }
+        } else if target.keys.contains_key(key) {
+            found.push(format!("{key:?} is out of scope and at the target"));
+        }
+    }
+    found
+}
+
+fn keeps_all(source: &Bucket, target: &Bucket, promise: &Promise) -> bool {
+    promise.rule.history == History::All
+        && source.versioning != Versioning::Off
+        && target.versioning == Versioning::Enabled
+}
+
+/// Whether the bytes and all that belongs to a version for good are the same.
+fn same_content(source: &Object, target: &Object) -> bool {
+    let bare = |object: &Object| {
+        let mut attributes = object.attributes.clone();
+        Stamp::strip(&mut attributes.metadata);
+        attributes.lock = Lock::default();
+        attributes.storage_class = None;
+        attributes
+    };
+    source.bytes == target.bytes && bare(source) == bare(target)
+}
+
+/// Whether a replica is sealed and stored as its rule says (P7).
+fn as_ruled(promise: &Promise, source: &Object, target: &Object) -> bool {
+    let class = promise.rule.storage_class.as_ref().or(source.attributes.storage_class.as_ref());
+    let key = match &promise.rule.kms_key {
+        Some(arn) => target.encryption == Encryption::Kms(Some(arn.clone())),
+        None => target.encryption == Encryption::S3,
+    };
+    key && class == target.attributes.storage_class.as_ref()
+}
+
+/// Whether what may change of a version is the same (P6).
+fn same_belongings(promise: &Promise, source: &Object, target: &Object) -> bool {
+    let (left, right) = (&source.attributes.lock, &target.attributes.lock);
+    let held = left.legal_hold.unwrap_or(false) == right.legal_hold.unwrap_or(false);
+    let kept = left.retain_until.is_none_or(|until| {
+        let same = right.retain_until.is_some_and(|other| until.same_second(other)) && left.mode == right.mode;
+        until <= promise.now || same
+    });
+    let sorted = |object: &Object| {
+        let mut grants = object.grants.clone();
+        grants.sort();
+        grants
+    };
+    let grants = !promise.rule.acl || sorted(source) == sorted(target);
+    source.tags == target.tags && held && kept && grants
+}
+
+fn foreign_bytes(source: &Bucket, target: &Bucket, promise: &Promise) -> Vec<String> {
+    let mut found = Vec::new();
+    for (key, stored) in &target.ever {
+        let Some(object) = &stored.object else { continue };
+        let is_of = |(of, version): &&(Key, Stored)| {
+            promise.rule.target_key(of) == *key && version.object.as_ref().is_some_and(|of| same_content(of, object))
+        };
+        if !source.ever.iter().any(|version| is_of(&version)) {
+            found.push(format!("I2: {} is no source version", line(&(key.clone(), stored.clone()))));
+        }
+    }
+    found
+}
+
+/// I3 for the newest version.
+fn newest(source: &Bucket, target: &Bucket, promise: &Promise, key: &Key) -> Option<String> {
+    let there = promise.rule.target_key(key);
+    let (left, right) = (source.current(key), target.current(&there));
+    let told = || {
+        let line = |key: &Key, stored: Option<&Stored>| stored.map(|stored| line(&(key.clone(), stored.clone())));
+        format!("I3: newest of {key:?}: source {:?}, target {:?}", line(key, left), line(&there, right))
+    };
+    match (left, left.and_then(|stored| stored.object.as_ref()), right.and_then(|stored| stored.object.as_ref())) {
+        (None, ..) => None,
+        (Some(_), None, visible) => {
+            // Without markers the newest object stays visible.
+            (promise.rule.delete_markers && visible.is_some()).then(told)
+        }
+        (Some(_), Some(_), None) => Some(told()),
+        (Some(_), Some(object), Some(replica)) => {
+            let same = same_content(object, replica) && same_belongings(promise, object, replica);
+            (!same || !as_ruled(promise, object, replica)).then(told)
+        }
+    }
+}
+
+/// I3 for the whole history, and P2: no version too many but those that a late one brought along.
+fn history(source: &Bucket, target: &Bucket, promise: &Promise, key: &Key) -> Vec<String> {
+    let mut found = Vec::new();
+    let wanted: Vec<&Stored> = source.keys.get(key).into_iter().flatten().filter(|s| s.object.is_some()).collect();
+    let there = promise.rule.target_key(key);
+    let replicas: Vec<&Stored> = target.keys.get(&there).into_iter().flatten().filter(|s| s.object.is_some()).collect();
+    if !promise.told_apart {
+        let mut lost =
+            wanted.iter().filter(|version| !replicas.iter().any(|replica| is_replica(promise, version, replica)));
+        found.extend(lost.next().map(|lost| format!("I3: {} is not there", line(&(key.clone(), (*lost).clone())))));
+        return found;
+    }
+    let mut rest = wanted.as_slice();
+    for replica in &replicas {
+        if let Some((first, others)) = rest.split_first()
+            && is_replica(promise, first, replica)
+        {
+            rest = others;
+        }
+    }
+    if let Some(missing) = rest.first() {
+        let all: Vec<String> = replicas.iter().map(|s| line(&(there.clone(), (*s).clone()))).collect();
+        let missing = line(&(key.clone(), (*missing).clone()));
+        found.push(format!("I3: {missing} is not at the target in its place: {all:#?}"));
+    }
+    if promise.rule.stamp && source.versioning == Versioning::Enabled {
+        found.extend(too_many(source, &replicas, key, promise.in_order));
+    }
+    found
+}
+
+fn is_replica(promise: &Promise, version: &Stored, replica: &Stored) -> bool {
+    let (Some(object), Some(copy)) = (&version.object, &replica.object) else { return false };
+    let stamp = Stamp::read(&copy.attributes.metadata);
+    let named = stamp.is_none_or(|stamp| stamp.names(&version.version, &object.etag, version.modified));
+    let belongings = !promise.tags_of_old || same_belongings(promise, object, copy);
+    named && belongings && same_content(object, copy) && as_ruled(promise, object, copy)
+}
+
+/// P2: a version is there a second time only if, between both, one older than it came for the first time.
+fn too_many(source: &Bucket, replicas: &[&Stored], key: &Key, in_order: bool) -> Vec<String> {
+    let places: Vec<Option<u64>> = replicas
+        .iter()
+        .map(|replica| {
+            let stamp = Stamp::read(&replica.object.as_ref()?.attributes.metadata)?;
+            let of = source.ever.iter().find(|(of, stored)| of == key && stored.version == stamp.version)?;
+            Some(of.1.order)
+        })
+        .collect();
+    if places.contains(&None) {
+        // Replicas without a stamp do not tell what they are of.
+        return Vec::new();
+    }
+    let mut found = Vec::new();
+    if in_order && !places.is_sorted_by(|one, other| one < other) {
+        found.push(format!("P3: {key:?} was told of in order and written out of it: {places:?}"));
+    }
+    for (at, place) in places.iter().enumerate() {
+        let Some(place) = place else { continue };
+        let Some(before) = places[..at].iter().rposition(|other| other == &Some(*place)) else { continue };
+        let late = (before + 1..at).any(|between| {
+            places[between].is_some_and(|older| older < *place && !places[..between].contains(&Some(older)))
+        });
+        if !late {
+            found.push(format!("P2: {key:?} has a version too many: {places:?} at {at}"));
+        }
+    }
+    found
+}

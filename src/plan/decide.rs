@@ -115,10 +115,12 @@ pub fn clash(source: &Head, target: &Found, origin: Origin, overwriting: Overwri
     let same = same_bytes(source, target);
     // A stamp is enough to believe an event was carried out; a comparison is there to doubt it.
     let believed = stamped && (origin == Origin::Event || same != Some(false));
-    if believed || (same == Some(true) && same_attributes(source, target)) {
+    let ours = Stamp::read(&target.attributes.metadata).is_some();
+    // The replica of another version may have other tags, whatever its bytes: what an event tells of is brought.
+    let is_another = ours && !stamped && origin == Origin::Event;
+    if believed || (same == Some(true) && same_attributes(source, target) && !is_another) {
         return Clash::AlreadyEqual;
     }
-    let ours = Stamp::read(&target.attributes.metadata).is_some();
     if ours || overwriting == Overwriting::KeepsVersion || origin == Origin::Scan {
         Clash::Write(Condition::Matches(target.etag.clone()))
     } else {

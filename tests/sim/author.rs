@@ -89,7 +89,7 @@ impl Author {
         if self.dice.per_mille(300) {
             attributes.metadata.insert("author".to_owned(), format!("note {}", self.dice.below(100)));
         }
-        if self.dice.per_mille(50) {
+        if self.scenario.workers == 1 && self.dice.per_mille(50) {
             // No room for a stamp beside it.
             self.unstamped = true;
             attributes.metadata.insert("long".to_owned(), "m".repeat(1990));

@@ -345,6 +345,7 @@ impl Sim {
             // Tags that no event told of follow only where a comparison looks, and that looks at current versions.
             tags_of_old: !author.lost,
             now: true_time(self.start),
+            workers: self.scenario.workers,
             in_order: self.scenario.in_order(),
             told_apart: !author.unstamped || self.scenario.remembers(),
         }

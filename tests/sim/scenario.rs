@@ -83,14 +83,18 @@ impl Scenario {
         if dice.per_mille(300) {
             keys.push(KEYS[7].to_owned());
         }
+        let workers = dice.pick(&[1, 1, 1, 2]);
+        let mut rule = rule(&mut dice);
+        // Nothing but the stamp tells one worker what another one wrote.
+        rule.stamp |= workers > 1;
         Self {
             seed,
-            rule: rule(&mut dice),
+            rule,
             source: both.0,
             target: both.1,
             mode: dice.pick(&[Mode::Auto, Mode::Auto, Mode::Stream, Mode::ServerSide]),
             ack: dice.pick(&[Ack::Admitted, Ack::Admitted, Ack::Settled]),
-            workers: dice.pick(&[1, 1, 1, 2]),
+            workers,
             forecast: Forecast {
                 faults: dice.pick(&[0, 5, 40, 120]),
                 per_mille: dice.pick(&[20, 100, 300]),

@@ -162,6 +162,12 @@ fn a_clash_is_settled_by_the_stamp_then_by_the_bytes() {
     assert!(matches!(on(&unstamped, Origin::Scan, Overwriting::Destroys), Clash::Write(_)), "an operator asked");
     assert_eq!(on(&head("x", PLAIN, 9_000), Origin::Event, Overwriting::Destroys), Clash::AlreadyEqual, "same bytes");
     assert_eq!(clash(&source, &Found::Missing, Origin::Event, Overwriting::Destroys), Clash::Write(Condition::Absent));
+    let of_another = stamped(&source, &head("v1", PLAIN, 1_000), "b");
+    assert!(
+        matches!(on(&of_another, Origin::Event, Overwriting::KeepsVersion), Clash::Write(_)),
+        "its tags may differ"
+    );
+    assert_eq!(on(&of_another, Origin::Scan, Overwriting::KeepsVersion), Clash::AlreadyEqual);
     let damaged = stamped(&head("tv", "ffffffffffffffffffffffffffffffff", 9_000), &source, "b");
     assert_eq!(on(&damaged, Origin::Event, Overwriting::Destroys), Clash::AlreadyEqual);
     assert!(

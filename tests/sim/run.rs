@@ -385,25 +385,15 @@ impl Sim {
     }
 }
 
-/// Runs a scenario to its end; what is found wrong comes back.
-pub(super) async fn run(scenario: &Scenario, log: Log) -> (Arc<Sim>, Findings) {
-    let sim = Sim::new(scenario, log.clone());
-    let mut workers = JoinSet::new();
-    let mut lives = Vec::new();
-    let mut clocks = Vec::new();
-    for who in 0..scenario.workers {
-        let machine = sim.machine(who);
-        lives.push(Arc::clone(&machine.live));
-        clocks.push(Arc::clone(&machine.clock));
-        workers.spawn(Arc::clone(&sim).keep(machine));
-    }
-    let mut findings = Findings::new();
+/// The author writes while clocks are set wrong and keys are disabled, and then some time more; then all is calm.
+async fn storm(sim: &Sim, clocks: &[Arc<FakeClock>]) {
+    let scenario = &sim.scenario;
     let jumps = async {
         let mut dice = Dice::new(scenario.seed, "clocks");
         loop {
             tokio::time::sleep(Duration::from_millis(dice.between(50, 20_000))).await;
             let wrong = dice.below(scenario.clock * 2_000 + 1) as i64 - scenario.clock as i64 * 1_000;
-            dice.pick(&clocks).set_wrong(wrong);
+            dice.pick(clocks).set_wrong(wrong);
         }
     };
     let disabling = async {
@@ -417,7 +407,6 @@ pub(super) async fn run(scenario: &Scenario, log: Log) -> (Arc<Sim>, Findings) {
     };
     let writing = async {
         sim.write().await;
-        // Some weather after the last change, then calm.
         tokio::time::sleep(Duration::from_secs(sim.weather.roll(|dice| dice.below(200)))).await;
     };
     tokio::select! {
@@ -430,18 +419,63 @@ pub(super) async fn run(scenario: &Scenario, log: Log) -> (Arc<Sim>, Findings) {
     sim.calm.send_replace(true);
     sim.queue.never_twice();
     sim.author.lock().unwrap().left = 0;
-    log.say(|| "CALM".to_owned());
-    match sim.idle(&lives).await {
-        Err(found) => findings.extend(found),
-        Ok(()) if sim.author.lock().unwrap().lost => {
-            let live = lives[0].lock().unwrap().clone().unwrap();
-            for synced in [sim.sync(&live).await, sim.mend(&live).await] {
-                findings.extend(synced.err().map(|fault| format!("sync: {fault}")));
-                findings.extend(sim.idle(&lives).await.err().unwrap_or_default());
-            }
-        }
-        Ok(()) => {}
+    sim.log.say(|| "CALM".to_owned());
+}
+
+/// Waits until everything has ended; what no event told of is found by comparisons.
+async fn come_to_rest(sim: &Sim, lives: &[Arc<Mutex<Option<Live>>>]) -> Findings {
+    if let Err(found) = sim.idle(lives).await {
+        return found;
     }
+    let mut findings = Findings::new();
+    if sim.author.lock().unwrap().lost {
+        let live = lives[0].lock().unwrap().clone().unwrap();
+        for synced in [sim.sync(&live).await, sim.mend(&live).await] {
+            findings.extend(synced.err().map(|fault| format!("sync: {fault}")));
+            findings.extend(sim.idle(lives).await.err().unwrap_or_default());
+        }
+    }
+    findings
+}
+
+/// Looks at the ledgers and lets other workers compare everything once more.
+async fn look_again(sim: &Arc<Sim>, machines: &[Machine]) -> Findings {
+    let mut findings = Findings::new();
+    let mut quarantined = 0;
+    for machine in machines {
+        let (found, messages) = settled(machine, sim).await;
+        findings.extend(found);
+        quarantined += messages;
+    }
+    let garbage = sim.author.lock().unwrap().garbage;
+    if quarantined < garbage {
+        findings.push(format!("P12: {quarantined} messages in quarantine, {garbage} were sent"));
+    }
+    let stamped = !sim.author.lock().unwrap().unstamped;
+    if let Some(machine) = machines.first()
+        && (stamped || sim.scenario.remembers())
+    {
+        findings.extend(sim.run_again(machine, "a sync with the ledger").await);
+    }
+    if stamped {
+        findings.extend(sim.run_again(&sim.machine(99), "a sync with a new ledger").await);
+    }
+    findings
+}
+
+/// Runs a scenario to its end; what is found wrong comes back.
+pub(super) async fn run(scenario: &Scenario, log: Log) -> (Arc<Sim>, Findings) {
+    let sim = Sim::new(scenario, log.clone());
+    let mut workers = JoinSet::new();
+    let (mut lives, mut clocks) = (Vec::new(), Vec::new());
+    for who in 0..scenario.workers {
+        let machine = sim.machine(who);
+        lives.push(Arc::clone(&machine.live));
+        clocks.push(Arc::clone(&machine.clock));
+        workers.spawn(Arc::clone(&sim).keep(machine));
+    }
+    storm(&sim, &clocks).await;
+    let mut findings = come_to_rest(&sim, &lives).await;
     log.say(|| "DRAIN".to_owned());
     sim.phase.send_replace(Phase::Drain);
     let mut machines = Vec::new();
@@ -455,25 +489,8 @@ pub(super) async fn run(scenario: &Scenario, log: Log) -> (Arc<Sim>, Findings) {
         }
     }
     findings.extend(invariants::broken(&sim.source.lock().unwrap(), &sim.target.lock().unwrap(), &sim.promise()));
-    let mut quarantined = 0;
-    for machine in &machines {
-        let (found, messages) = settled(machine, &sim).await;
-        findings.extend(found);
-        quarantined += messages;
-    }
-    let garbage = sim.author.lock().unwrap().garbage;
-    if quarantined < garbage {
-        findings.push(format!("P12: {quarantined} messages in quarantine, {garbage} were sent"));
-    }
-    if findings.is_empty() && !machines.is_empty() {
-        let stamped = !sim.author.lock().unwrap().unstamped;
-        if stamped || scenario.remembers() {
-            findings.extend(sim.run_again(&machines[0], "a sync with the ledger").await);
-        }
-        if stamped {
-            let fresh = sim.machine(99);
-            findings.extend(sim.run_again(&fresh, "a sync with a new ledger").await);
-        }
+    if findings.is_empty() {
+        findings.extend(look_again(&sim, &machines).await);
     }
     let mut warnings = log.warnings();
     warnings.retain(|line| !scenario.declares(line));

@@ -168,7 +168,8 @@ impl Scenario {
         let denied = self.forecast.denied_for > 0 && line.contains("parked") && line.contains("kind=denied");
         // Nothing but the ledger tells that an unstamped replica is ours: one that it lost, or another worker's, is taken for
         // somebody else's where overwriting would destroy it.
-        let foreign = !self.remembers() && self.target != Versioning::Enabled && line.contains("kind=foreign");
+        let unsure = !self.remembers() || self.forecast.faults > 0;
+        let foreign = unsure && self.target != Versioning::Enabled && line.contains("kind=foreign");
         let key = self.rule.kms_key.is_some() && line.contains("kind=key-unusable");
         let key = key || (self.rule.kms_key.is_some() && line.contains("the target key cannot be used"));
         let disk = self.disk && self.crashes > 0 && line.contains("nothing may be acknowledged any more");

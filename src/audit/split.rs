@@ -1,7 +1,7 @@
 //! Where to cut a key space of which only a page has been seen.
 //!
 //! Keys are read as numbers over the characters that they are seen to use, so that a counter, a hash or a date goes on
-//! evenly. A bad guess costs a request, never a key: a cut is only a bound between two listings.
+//! evenly. A bad guess costs a request, never a key: a cut is only a bound between two listings, and ends with `/`.
 
 use crate::model::object::{Key, KeyOrder};
 use crate::plan::route::MAX_KEY_BYTES;
@@ -60,7 +60,9 @@ impl Guide {
     /// A bound about so many pages after where the range begins; `None` where the keys are not expected to go that far.
     pub(super) fn cut(&self, pages: u32) -> Option<Key> {
         let pages = u128::from(self.ahead.saturating_add(pages));
-        let text = self.text(self.stride.checked_mul(pages)?.checked_add(self.at)?)?;
+        // Never a directory's bare name: a store that keeps directories takes that for done when asked what comes after
+        // it, and leaves out all that is inside (SeaweedFS 4.48).
+        let text = self.text(self.stride.checked_mul(pages)?.checked_add(self.at)?)? + "/";
         let later = self.order.compare(&text, self.last.as_str()).is_gt();
         (later && text.len() <= MAX_KEY_BYTES).then(|| Key::new(text))
     }

@@ -238,6 +238,11 @@ fn of_history(
         (false, true) => Way::Newest,
         (false, false) => Way::Older,
     };
+    let is_marker = |replica: &Replica| match replica {
+        Replica::Marker => true,
+        Replica::Of(place) => kinds.get(*place) == Some(&Kind::Marker),
+        Replica::Unknown => false,
+    };
     let mut found = Vec::new();
     let object = |place: usize, standing| {
         let seen = wanted.get(place).filter(|entry| entry.object.is_some()).map(Seen::from)?;
@@ -252,9 +257,9 @@ fn of_history(
         for written in missing {
             let standing = match replicas.last() {
                 None => Standing::Absent,
-                Some(Replica::Marker) if replicas.iter().all(|replica| *replica == Replica::Marker) => Standing::Absent,
-                Some(Replica::Marker) => Standing::Hidden,
-                Some(Replica::Of(_) | Replica::Unknown) => Standing::Occupied,
+                Some(last) if is_marker(last) && replicas.iter().all(is_marker) => Standing::Absent,
+                Some(last) if is_marker(last) => Standing::Hidden,
+                Some(_) => Standing::Occupied,
             };
             match kinds.get(written) {
                 Some(Kind::Object) => {
@@ -263,7 +268,8 @@ fn of_history(
                 }
                 Some(Kind::Marker) => {
                     found.push(Foreseen::Marker { rule: rule.id.clone(), way: way_of(written) });
-                    replicas.push(Replica::Marker);
+                    // As the ledger remembers it.
+                    replicas.push(Replica::Of(written));
                 }
                 None => {}
             }

@@ -147,18 +147,20 @@ async fn tell_apart<W: World>(
 ) -> Result<Told, Stop> {
     let entries = versions_of(shared, at.store, &at.job().target_key).await?;
     let current = entries.first().and_then(|entry| entry.object.as_ref()).map(|(etag, _)| etag.clone());
+    // Also for a comparison: the id of a version that we made is no matter of doubt.
+    let remembered = shared.ledger.applied(&at.job().target, &at.job().target_key)?;
     let mut replicas = Vec::new();
     let (mut tip, mut own) = (None, None);
     let mut below = source.len();
     for (position, entry) in entries.iter().enumerate() {
         let (replica, means) = match &entry.object {
-            None => (Replica::Marker, Means::Stamp),
+            None => (marker_of(remembered.as_ref(), source, entry), Means::Stamp),
             Some(_) => replica_of(shared, at, (source, below), entry).await?,
         };
         if let Replica::Of(place) = replica {
             below = place;
         }
-        if replica == Replica::Of(wanted) && own.is_none() {
+        if replica == Replica::Of(wanted) && entry.object.is_some() && own.is_none() {
             own = Some((entry.clone(), means));
         }
         if let (0, Replica::Of(place)) = (position, replica) {
@@ -171,6 +173,13 @@ async fn tell_apart<W: World>(
     }
     replicas.reverse();
     Ok(Told { replicas, current, tip, own })
+}
+
+/// Which source marker a marker at the target is: certain only of the one that is remembered, as markers carry no stamp.
+fn marker_of(remembered: Option<&Applied>, source: &[VersionEntry], entry: &VersionEntry) -> Replica {
+    let made = remembered.filter(|applied| applied.marker && !entry.version.is_null());
+    let made = made.filter(|applied| applied.target_version.as_ref() == Some(&entry.version));
+    made.and_then(|applied| history::place(source, &applied.version)).map_or(Replica::Marker, Replica::Of)
 }
 
 /// Which source version a target version is: by what is remembered, by its stamp, or by its being the same bytes. Where

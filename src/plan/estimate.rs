@@ -175,7 +175,8 @@ impl Tally<'_, '_> {
     fn histories(&mut self) {
         self.source(Request::List, 1);
         self.target(Request::List, 1);
-        if self.bringing.standing != Standing::Absent {
+        // A marker on top is known by its version id, and what lies below it needs no look.
+        if !matches!(self.bringing.standing, Standing::Absent | Standing::Hidden) {
             self.target(Request::Head, 1);
         }
     }

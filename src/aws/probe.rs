@@ -19,7 +19,7 @@ pub struct Caller {
 /// Who the credentials of an endpoint belong to. STS asks for no permission, so `Denied` means bad credentials.
 pub async fn caller(config: &SdkConfig, endpoint: &Endpoint) -> Result<Caller, Fault> {
     let site = Site::new(endpoint.owner_side, "learn who we are");
-    let client = client!(aws_sdk_sts, config);
+    let client: aws_sdk_sts::Client = client!(aws_sdk_sts, config);
     let answer = client.get_caller_identity().send().await.map_err(|error| site.explain(&error))?;
     Ok(Caller { account: answer.account, arn: answer.arn })
 }

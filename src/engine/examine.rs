@@ -148,13 +148,13 @@ async fn tell_apart<W: World>(
     let entries = versions_of(shared, at.store, &at.job().target_key).await?;
     let current = entries.first().and_then(|entry| entry.object.as_ref()).map(|(etag, _)| etag.clone());
     // Also for a comparison: the id of a version that we made is no matter of doubt.
-    let remembered = shared.ledger.applied(&at.job().target, &at.job().target_key)?;
+    let memory = shared.ledger.applied(&at.job().target, &at.job().target_key)?;
     let mut replicas = Vec::new();
     let (mut tip, mut own) = (None, None);
     let mut below = source.len();
     for (position, entry) in entries.iter().enumerate() {
         let (replica, means) = match &entry.object {
-            None => (marker_of(remembered.as_ref(), source, entry), Means::Stamp),
+            None => (marker_of(memory.as_ref(), source, entry), Means::Stamp),
             Some(_) => replica_of(shared, at, (source, below), entry).await?,
         };
         if let Replica::Of(place) = replica {
@@ -320,4 +320,40 @@ fn marked_as<W: World>(at: &At<'_, W>, entry: &VersionEntry, target_version: Opt
     };
     let brought = vec![Brought::remembered(&applied, None)];
     Finish { applied: Some(applied), brought, ..Finish::without_write(Outcome::Replicated) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::object::Timestamp;
+
+    fn marker(version: &str) -> VersionEntry {
+        let (key, version) = (Key::new("k"), VersionId::new(version));
+        VersionEntry { key, version, modified: Timestamp(1), latest: false, object: None, storage_class: None }
+    }
+
+    /// Between two markers of the source only the id at the target tells which one that is; another worker may have made it.
+    #[test]
+    fn only_the_marker_that_is_remembered_is_known() {
+        let source = [marker("s1"), marker("s2")];
+        let remembered = Applied {
+            version: VersionId::new("s2"),
+            marker: true,
+            source_etag: None,
+            modified: Timestamp(1),
+            sequencer: None,
+            target_etag: None,
+            target_version: Some(VersionId::new("t2")),
+        };
+        assert_eq!(marker_of(Some(&remembered), &source, &marker("t2")), Replica::Of(1));
+        assert_eq!(marker_of(Some(&remembered), &source, &marker("t9")), Replica::Marker, "another's");
+        assert_eq!(marker_of(None, &source, &marker("t2")), Replica::Marker);
+        let null = Applied { target_version: Some(VersionId::new("null")), ..remembered.clone() };
+        assert_eq!(marker_of(Some(&null), &source, &marker("null")), Replica::Marker, "an id that is used again");
+        assert_eq!(
+            marker_of(Some(&remembered), &source[..1], &marker("t2")),
+            Replica::Marker,
+            "the source has it no more"
+        );
+    }
 }

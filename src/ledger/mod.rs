@@ -18,7 +18,7 @@
 //! Flushed, down to the disk's own cache, before the answer: `admit`, `park`, `pass_delete`, `release_held`,
 //! `note_upload`, `note_part`, `set_control`, `set_limiting`, `release`, `drop_parked`, `drop_quarantined`, and a
 //! `settle` that tells of replicas. Applied only: `claim`, every other `settle`, `defer`, `forget_upload`,
-//! `forget_upload_of`, `set_cursor`, `keep_sample`, `note_keys`; lost in a crash they are done again. The engine
+//! `forget_upload_of`, `note_replicas`, `set_cursor`, `keep_sample`, `note_keys`; lost in a crash they are done again. The engine
 //! flushes once in each interval of its metrics, so that no more than that is. Batches reach the disk in their order,
 //! so a state after a crash is one that was there before it.
 //!

@@ -36,6 +36,8 @@ pub fn open(job: &Job, history: History, applied: Option<&Applied>, newer_waitin
     }
     match (history, applied) {
         (History::Latest, _) => Opening::Read { pick: Pick::Current, condition },
+        // "Nothing is visible" does not tell one delete marker from another: a remembered one needs a look.
+        (History::All, Some(applied)) if applied.marker => Opening::Examine,
         (History::All, Some(applied)) if later(job.sequencer.as_ref(), applied.sequencer.as_ref()) => {
             Opening::Read { pick: Pick::Version(job.version.clone()), condition }
         }

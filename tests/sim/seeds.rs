@@ -98,7 +98,7 @@ fn a_late_version_stays_under_a_newer_marker() {
 fn the_same_bytes_written_again_within_a_second_are_another_object() {
     bent(|scenario| {
         (scenario.source, scenario.target) = (Versioning::Off, Versioning::Off);
-        (scenario.pace, scenario.lost) = (5, 0);
+        (scenario.pace, scenario.lost, scenario.repeats) = (5, 0, 500);
         scenario.forecast = Forecast { faults: 0, ..scenario.forecast };
     });
 }
@@ -107,8 +107,8 @@ fn the_same_bytes_written_again_within_a_second_are_another_object() {
 #[test]
 fn a_message_that_comes_twice_is_deleted_twice() {
     bent(|scenario| {
-        (scenario.ack, scenario.twice, scenario.lost) = (Ack::Settled, 800, 0);
-        scenario.forecast = Forecast { faults: 0, slowness: 200, ..scenario.forecast };
+        (scenario.ack, scenario.twice, scenario.late, scenario.lost) = (Ack::Settled, 1000, 500, 0);
+        scenario.forecast = Forecast { faults: 0, ..scenario.forecast };
     });
 }
 

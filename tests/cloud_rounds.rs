@@ -71,6 +71,16 @@ fn points(scene: Scene) -> Vec<Point> {
     Point::ALL.into_iter().filter(|point| there && *point != elsewhere).collect()
 }
 
+/// How often a worker surely comes to a point in one life.
+fn passes(point: Point) -> u64 {
+    match point {
+        Point::AfterCreate | Point::BeforeComplete | Point::AfterComplete | Point::AfterPage => 1,
+        Point::AfterAdmit | Point::AfterGet | Point::AfterPut | Point::AfterMarker => 3,
+        Point::AfterSettle | Point::AfterPart => 3,
+        Point::WithinFlush => 6,
+    }
+}
+
 /// Puts, overwrites, deletes, undeletes, empty and large objects; the changes of one key one after the other.
 async fn load(pair: &Pair, turn: u64) {
     for number in 0..12 {
@@ -103,10 +113,7 @@ async fn life(pair: &Pair, scene: Scene, (turn, doom): (u64, Option<Point>)) -> 
     };
     load(pair, turn).await;
     let mut worker = match doom {
-        Some(point) => {
-            let passes = if point == Point::WithinFlush { 20 } else { 3 };
-            spawn_doomed_repl(pair, args, &format!("{}:{}", point.name(), 1 + dice(passes)))
-        }
+        Some(point) => spawn_doomed_repl(pair, args, &format!("{}:{}", point.name(), 1 + dice(passes(point)))),
         None => spawn_repl(pair, args),
     };
     load(pair, turn + 1).await;

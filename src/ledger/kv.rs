@@ -246,7 +246,7 @@ fn number(db: &sled::Db) -> Result<u64, sled::Error> {
 
 /// Whether a log is as long as it was. sled itself shortens its log by whole segments only.
 fn as_long(said: Mark, length: u64, shape: Shape) -> Result<(), String> {
-    if length < said.length && length % shape.segment_bytes as u64 != 0 {
+    if length < said.length && !length.is_multiple_of(shape.segment_bytes as u64) {
         return Err(format!("its log has {length} bytes where it had {}: something was cut off", said.length));
     }
     Ok(())

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::fail::{self, Point};
 use crate::ledger::{Claim, Lane, Outcome, Replica, Settlement};
 use crate::model::digest::Means;
 use crate::model::fault::{Disposition, Fault, FaultKind, Side};
@@ -159,6 +160,7 @@ async fn settle<W: World>(shared: &Shared<W>, claim: Claim, finish: Finish) -> R
     };
     let job = claim.job().clone();
     let settled = shared.ledger.settle(vec![claim], settlement).await?;
+    fail::pass(Point::AfterSettle);
     if replicated {
         shared.pulse.replicated(&job, settled.lag, bytes);
     }

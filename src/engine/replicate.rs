@@ -314,7 +314,10 @@ async fn redirect<W: World>(shared: &Shared<W>, claim: &Claim, rule: &Rule) -> R
     let job = claim.job();
     let moved = Job { rule: rule.id.clone(), target_key: rule.target_key(&job.key), ..job.clone() };
     let admission = crate::ledger::Admission { jobs: vec![moved], now: shared.now(), ..Default::default() };
-    let _admitted = shared.ledger.admit(admission).await?;
+    let admitted = shared.ledger.admit(admission).await?;
+    if shared.settings.ack == super::Ack::Settled {
+        admitted.ids.iter().for_each(|moved| shared.held.moved(claim.id(), *moved));
+    }
     shared.work.notify_one();
     let reason = format!("goes to another key by rule {:?}, which its tags choose", rule.id);
     Ok(Finish::without_write(Outcome::NotReplicated(reason)))

@@ -115,7 +115,8 @@ impl<W: World> Shared<W> {
             }
             // Larger than the event said, made of parts, or to be read twice: its body is dropped here, unread.
         }
-        self.carry_large(at, &pick, condition, judging).await
+        // Apart: the lane of every small object would have to have room for all that a large one needs.
+        Box::pin(self.carry_large(at, &pick, condition, judging)).await
     }
 
     async fn carry_large(
@@ -232,8 +233,8 @@ impl<W: World> Shared<W> {
             return Ok(Tags::new());
         }
         self.budget.request().await;
-        match self.world.source().tags(&at.job().key, &self.pinned(at, head)).await {
-            Err(fault) if fault.kind == FaultKind::Gone => Err(self.without_tags(at, head, fault).await?),
+        match Box::pin(self.world.source().tags(&at.job().key, &self.pinned(at, head))).await {
+            Err(fault) if fault.kind == FaultKind::Gone => Err(Box::pin(self.without_tags(at, head, fault)).await?),
             tags => tags,
         }
     }
@@ -424,14 +425,7 @@ impl<W: World> Shared<W> {
         fail::pass(Point::AfterPut);
         check_sealing(&sent.object.sealing, &sent.written.encryption)?;
         if at.rule.acl {
-            self.budget.request().await;
-            let grants = self.world.source().acl(&at.job().key, &self.pinned(at, &head)).await?;
-            self.budget.request().await;
-            let pick = match &sent.written.version {
-                Some(version) => Pick::Version(version.clone()),
-                None => Pick::Current,
-            };
-            at.store.put_acl(&at.job().target_key, &pick, &grants).await?;
+            Box::pin(self.bring_acl(at, &head, &sent.written)).await?;
         }
         let Sent { written, verdict, stamped, .. } = sent;
         let verdict = match at.target.checksums {
@@ -439,6 +433,17 @@ impl<W: World> Shared<W> {
             Checksums::Ignored => by_etag(verdict, &head, &written),
         };
         Ok(Carried::Landed(Box::new(Landed { head, written, verdict, stamped })))
+    }
+
+    async fn bring_acl(&self, at: &At<'_, W>, head: &Head, written: &Written) -> Result<(), Fault> {
+        self.budget.request().await;
+        let grants = self.world.source().acl(&at.job().key, &self.pinned(at, head)).await?;
+        self.budget.request().await;
+        let pick = match &written.version {
+            Some(version) => Pick::Version(version.clone()),
+            None => Pick::Current,
+        };
+        at.store.put_acl(&at.job().target_key, &pick, &grants).await
     }
 
     /// Makes a delete marker.

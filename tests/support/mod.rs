@@ -18,6 +18,7 @@ pub(crate) mod pair;
 pub(crate) mod proxy;
 pub(crate) mod servers;
 pub(crate) mod templates;
+pub(crate) mod terminal;
 pub(crate) mod tiers;
 pub(crate) mod web;
 pub(crate) mod worker;

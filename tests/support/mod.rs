@@ -12,6 +12,7 @@
 
 pub(crate) mod browser;
 pub(crate) mod compare;
+pub(crate) mod disk;
 pub(crate) mod events;
 pub(crate) mod objects;
 pub(crate) mod pair;

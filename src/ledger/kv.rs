@@ -164,7 +164,10 @@ fn read_fault(error: &sled::Error) -> Fault {
 }
 
 fn write_fault(error: &sled::Error) -> Fault {
-    ledger_fault("write the ledger", format!("{error}; check the disk under it and its free space"))
+    match full(error) {
+        Some(full) => ledger_fault("write the ledger", full),
+        None => ledger_fault("write the ledger", format!("{error}; check the disk under it and its free space")),
+    }
 }
 
 /// sled 0.34 tells a held lock as an I/O error of kind `Other` whose text begins so (config.rs, `try_lock`).
@@ -178,7 +181,24 @@ fn open_fault(directory: &Path, error: &sled::Error) -> Fault {
         // Not the ledger's own fault: it passes when the other process ends, which may be this very moment.
         return Fault::new(FaultKind::Transient, Side::Local, "open the ledger", detail);
     }
-    ledger_fault("open the ledger", format!("{}: {text}", directory.display()))
+    match full(error) {
+        Some(full) => {
+            ledger_fault("open the ledger", format!("{}: {full}; free some of it first", directory.display()))
+        }
+        None => ledger_fault("open the ledger", format!("{}: {text}", directory.display())),
+    }
+}
+
+/// Said in plain words, as this is what a ledger fails of most.
+fn full(error: &sled::Error) -> Option<&'static str> {
+    match error {
+        sled::Error::Io(error) => match error.kind() {
+            io::ErrorKind::StorageFull => Some("its disk is full"),
+            io::ErrorKind::QuotaExceeded => Some("its user's share of the disk is used up"),
+            _ => None,
+        },
+        _ => None,
+    }
 }
 
 fn private_directory(directory: &Path) -> io::Result<()> {

@@ -144,7 +144,7 @@ impl Writer {
         weight: usize,
         work: impl FnOnce(&mut Book<'_>) -> Result<T, Fault> + Send + 'static,
     ) -> Result<T, Fault> {
-        let gone = || ledger_fault("write the ledger", "its writer has ended; start repl again");
+        let gone = || ledger_fault("write the ledger", "its writer has ended");
         let (answer, answered) = oneshot::channel();
         let work: Work = Box::new(move |book| match work(book) {
             // A caller that went away does not change what was done.
@@ -261,7 +261,7 @@ impl Desk {
         }
         self.try_batch(durability, work).inspect_err(|fault| {
             tracing::debug!(%fault, "the ledger takes no more writes");
-            let detail = format!("it takes no more writes since a fault ({}); start repl again", fault.detail);
+            let detail = format!("it takes no more writes since a fault ({})", fault.detail);
             self.shared.break_off(ledger_fault("write the ledger", detail));
         })
     }

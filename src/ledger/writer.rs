@@ -144,7 +144,7 @@ impl Writer {
         weight: usize,
         work: impl FnOnce(&mut Book<'_>) -> Result<T, Fault> + Send + 'static,
     ) -> Result<T, Fault> {
-        let gone = || ledger_fault("write the ledger", "its writer has ended");
+        let gone = || ledger_fault("write the ledger", "its writer has ended; start repl again");
         let (answer, answered) = oneshot::channel();
         let work: Work = Box::new(move |book| match work(book) {
             // A caller that went away does not change what was done.

@@ -30,7 +30,7 @@ const PATIENCE: Duration = Duration::from_secs(240);
 /// Rounds on one pair of buckets before both sides are compared and the next pair begins with nothing.
 const ROUNDS_OF_A_PAIR: usize = 10;
 /// How long a worker may take until it comes to its point; then it is killed as any other.
-const DOOM: Duration = Duration::from_secs(6);
+const DOOM: Duration = Duration::from_secs(15);
 
 /// Who is killed, and between which stores.
 #[derive(Clone, Copy, Debug)]

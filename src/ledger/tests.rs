@@ -6,6 +6,7 @@ mod course;
 mod crash;
 mod disk;
 mod flow;
+mod hostile;
 mod operating;
 mod parking;
 mod records;

@@ -2,7 +2,7 @@
 //! the ports, the ledger, tokio, the Clock. *Must not know:* any SDK, `config`, `cli`.
 //!
 //! One way through (DESIGN 4.1): `intake` admits what the queue tells, `dispatch` claims what is due, `replicate`
-//! decides, `transfer` and `multipart` move bytes, and the claim is settled. Phases only go forward:
+//! decides, `transfer` and `multipart` move bytes, and `settle` writes down what came of it. Phases only go forward:
 //! Run → Drain (finish what is under way) → Halt (drop it: a dropped claim means "still to do").
 //!
 //! Invariants kept here: I2 nothing unverified becomes visible · I5 one live claim per target key (the ledger's lanes)
@@ -28,6 +28,7 @@ pub mod receipts;
 mod reconcile;
 mod replicate;
 pub mod scan;
+mod settle;
 pub mod spending;
 #[cfg(test)]
 mod tests;
@@ -194,6 +195,8 @@ struct Shared<W: World> {
     server_side: Mutex<BTreeMap<TargetId, Proven>>,
     /// Targets that have refused bytes without a digest sent ahead of them.
     digests: Mutex<BTreeSet<TargetId>>,
+    /// Targets that were seen to make a part's ETag its MD5.
+    md5s: Mutex<BTreeSet<TargetId>>,
     keys: keys::Proofs,
     intake: intake::Order,
     /// Messages held until their work is settled (`Ack::Settled`).
@@ -249,6 +252,7 @@ impl<W: World> Engine<W> {
             versioning: Mutex::default(),
             server_side: Mutex::default(),
             digests: Mutex::default(),
+            md5s: Mutex::default(),
             keys: keys::Proofs::default(),
             intake: intake::Order::default(),
             held: intake::Held::default(),
@@ -270,6 +274,7 @@ impl<W: World> Engine<W> {
             }
             tasks.spawn(intake::gauge(Arc::clone(&self.shared)));
             if self.shared.settings.ack == Ack::Settled {
+                self.shared.ledger.watch_ends();
                 tasks.spawn(intake::hold(Arc::clone(&self.shared)));
             }
         }
@@ -387,7 +392,7 @@ impl<W: World> Shared<W> {
             return Ok(versioning);
         }
         self.budget.request().await;
-        let versioning = store.versioning().await?;
+        let versioning = Box::pin(store.versioning()).await?;
         let mut states = self.versioning.lock().unwrap_or_else(PoisonError::into_inner);
         states.insert(side, (tokio::time::Instant::now(), versioning));
         Ok(versioning)

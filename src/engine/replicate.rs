@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::ledger::{Claim, Lane, Outcome, Replica, Settlement};
+use crate::ledger::{Claim, Lane, Outcome, Replica};
 use crate::model::digest::Means;
 use crate::model::fault::{Disposition, Fault, FaultKind, Side};
 use crate::model::job::{Applied, ChangeKind, Job, Origin};
@@ -11,10 +11,11 @@ use crate::model::stamp::Stamp;
 use crate::plan::decide::{self, Clash, Opening, Overwriting};
 use crate::plan::retry;
 use crate::plan::route::{self, Choice, History, Rule};
-use crate::ports::{Condition, ObjectStore, Pick, UploadRef, World, Written};
+use crate::ports::{Condition, ObjectStore, Pick, World, Written};
 
 use super::follow::Following;
-use super::receipts::{self, Brought};
+use super::receipts::Brought;
+use super::settle::Ended;
 use super::transfer::{Carried, Judging, Landed, shown};
 use super::verify::Verdict;
 use super::{Conditions, Shared, TargetSettings, examine, follow, mend};
@@ -116,10 +117,12 @@ struct Behind {
     content: bool,
 }
 
-/// Whether the jobs behind one of the same key may be worked on now.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What became of a job, and whether those behind it, of the same key, may be worked on now.
+#[derive(Debug)]
 pub(super) enum Onward {
-    /// It has ended, or is parked and holds up nobody (P9).
+    /// It has ended and is still to be settled.
+    Ended(Ended),
+    /// It is settled, or parked and holds up nobody (P9).
     Free,
     /// It comes again soon: what is newer waits for it, or it would land out of order (P3).
     HeldUp,
@@ -132,55 +135,10 @@ pub(super) async fn work<W: World>(shared: &Arc<Shared<W>>, lane: &Lane, claim: 
         content: lane.waiting().any(|job| job.kind != ChangeKind::Attributes),
     };
     match attempt(shared, &claim, behind).await {
-        Ok(finish) => settle(shared, claim, finish).await.map(|()| Onward::Free),
+        Ok(finish) => shared.end(claim, finish).await,
         Err(Stop::Held) => Ok(Onward::Free),
         Err(Stop::Interrupted) => Ok(Onward::HeldUp),
-        Err(Stop::Fault(fault)) => handle(shared, claim, fault).await,
-    }
-}
-
-async fn settle<W: World>(shared: &Shared<W>, claim: Claim, finish: Finish) -> Result<(), Fault> {
-    let job = claim.job();
-    let replicated = matches!(finish.outcome, Outcome::Replicated);
-    tracing::debug!(key = %job.key, version = %job.version, target = %job.target, outcome = ?finish.outcome, "settled");
-    if let Verdict::Unprovable(reason) = finish.verdict {
-        tracing::warn!(key = %job.key, version = %job.version, reason, "replicated, but equality cannot be proved");
-    }
-    end_orphan(shared, &claim).await?;
-    let (now, bytes) = (shared.now(), finish.bytes);
-    let receipts = receipts::of(shared, claim.job(), &finish, now);
-    let settlement = Settlement {
-        outcome: finish.outcome,
-        applied: finish.applied,
-        replicas: finish.replicas,
-        bytes,
-        provable: matches!(finish.verdict, Verdict::Exact(_)),
-        now,
-    };
-    let job = claim.job().clone();
-    let settled = shared.ledger.settle(vec![claim], settlement).await?;
-    if replicated {
-        shared.pulse.replicated(&job, settled.lag, bytes);
-    }
-    if shared.settings.ack == super::Ack::Settled {
-        shared.held.settled(&settled.ids);
-    }
-    shared.leave_receipts(receipts).await;
-    Ok(())
-}
-
-/// A job that ends while an upload of it is still open does not need it any more: the object is there by another way,
-/// or its version is gone. Left open, its parts would be billed until a lifecycle rule finds them.
-async fn end_orphan<W: World>(shared: &Shared<W>, claim: &Claim) -> Result<(), Fault> {
-    let Some(upload) = shared.ledger.upload(claim)? else { return Ok(()) };
-    let Ok((store, _)) = shared.target(&claim.job().target) else { return Ok(()) };
-    let reference = UploadRef { key: &claim.job().target_key, id: &upload.id };
-    match store.abort_upload(reference).await {
-        Ok(()) => shared.ledger.forget_upload(claim).await,
-        Err(fault) => {
-            tracing::warn!(key = %claim.job().target_key, upload = upload.id, %fault, "an upload that is not needed any more could not be aborted; it stays noted");
-            Ok(())
-        }
+        Err(Stop::Fault(fault)) => Box::pin(handle(shared, claim, fault)).await,
     }
 }
 
@@ -195,7 +153,7 @@ async fn handle<W: World>(shared: &Shared<W>, claim: Claim, fault: Fault) -> Res
         Disposition::Retry | Disposition::DecideAgain => try_later(shared, claim, &fault).await,
         // Only the source can make a job pointless; what is missing at the target is there to be brought.
         Disposition::Drop if fault.side == Side::Source => match confirmed_gone(shared, claim.job()).await {
-            Ok(finish) => settle(shared, claim, finish).await.map(|()| Onward::Free),
+            Ok(finish) => shared.end(claim, finish).await,
             Err(Stop::Fault(fault)) => try_later(shared, claim, &fault).await,
             Err(Stop::Interrupted | Stop::Held) => Ok(Onward::HeldUp),
         },
@@ -228,7 +186,7 @@ async fn attempt<W: World>(shared: &Arc<Shared<W>>, claim: &Claim, behind: Behin
         Ruling::Nothing(reason) => return Ok(Finish::without_write(Outcome::NotReplicated(reason))),
     };
     if rule.target_key(&job.key) != job.target_key {
-        return redirect(shared, claim, rule).await;
+        return Box::pin(redirect(shared, claim, rule)).await;
     }
     if job.target_key.as_str().len() > route::MAX_KEY_BYTES {
         let detail = format!("the target key would have {} bytes, S3 permits 1,024", job.target_key.as_str().len());
@@ -250,9 +208,10 @@ async fn attempt<W: World>(shared: &Arc<Shared<W>>, claim: &Claim, behind: Behin
     let at = At { claim, rule, history, tags, store, target, source_versioning, target_versioning, applied };
     match job.kind {
         ChangeKind::Write | ChangeKind::Restored => bring(shared, &at, behind.any).await,
-        ChangeKind::DeleteMarker => bring_marker(shared, &at).await,
-        ChangeKind::Attributes => follow::follow(shared, &at, Following::Change).await,
-        ChangeKind::Mend => mend::mend(shared, &at).await,
+        // Apart, here and below: what few jobs come to must not make the task of each one larger.
+        ChangeKind::DeleteMarker => Box::pin(bring_marker(shared, &at)).await,
+        ChangeKind::Attributes => Box::pin(follow::follow(shared, &at, Following::Change)).await,
+        ChangeKind::Mend => Box::pin(mend::mend(shared, &at)).await,
     }
 }
 
@@ -266,7 +225,7 @@ async fn ruled<'r, W: World>(shared: &'r Shared<W>, job: &Job) -> Result<Ruling<
     let rules = &shared.settings.rules;
     let (choice, tags) = match route::choose(rules, &job.target, &job.key, None) {
         Choice::NeedsTags => {
-            let tags = tags_for_choice(shared, job).await?;
+            let tags = Box::pin(tags_for_choice(shared, job)).await?;
             (route::choose(rules, &job.target, &job.key, Some(&tags)), Some(tags))
         }
         choice => (choice, None),
@@ -312,7 +271,10 @@ async fn redirect<W: World>(shared: &Shared<W>, claim: &Claim, rule: &Rule) -> R
     let job = claim.job();
     let moved = Job { rule: rule.id.clone(), target_key: rule.target_key(&job.key), ..job.clone() };
     let admission = crate::ledger::Admission { jobs: vec![moved], now: shared.now(), ..Default::default() };
-    let _admitted = shared.ledger.admit(admission).await?;
+    let admitted = shared.ledger.admit(admission).await?;
+    if shared.settings.ack == super::Ack::Settled {
+        admitted.ids.iter().for_each(|moved| shared.held.moved(claim.id(), *moved));
+    }
     shared.work.notify_one();
     let reason = format!("goes to another key by rule {:?}, which its tags choose", rule.id);
     Ok(Finish::without_write(Outcome::NotReplicated(reason)))
@@ -328,7 +290,7 @@ async fn bring<W: World>(shared: &Arc<Shared<W>>, at: &At<'_, W>, newer_waiting:
     if finish.outcome == Outcome::AlreadyEqual
         && let Some(following) = unfinished(at)
     {
-        let followed = follow::follow(shared, at, following).await?;
+        let followed = Box::pin(follow::follow(shared, at, following)).await?;
         if followed.outcome == Outcome::Replicated {
             return Ok(Finish { outcome: Outcome::Replicated, ..finish });
         }
@@ -367,7 +329,7 @@ async fn bring_bytes<W: World>(shared: &Arc<Shared<W>>, at: &At<'_, W>, opening:
             Carried::AlreadyEqual(brought) => return Ok(equal_already(*brought)),
             Carried::NotReplicated(reason) => return Ok(Finish::without_write(Outcome::NotReplicated(reason))),
             Carried::Missing if at.history == History::Latest || pick != Pick::Current => {
-                return examine::gone(shared, at.job(), &pick).await;
+                return Box::pin(examine::gone(shared, at.job(), &pick)).await;
             }
             Carried::DeleteMarker if at.history == History::Latest => {
                 return Ok(Finish::without_write(Outcome::Superseded));
@@ -376,6 +338,11 @@ async fn bring_bytes<W: World>(shared: &Arc<Shared<W>>, at: &At<'_, W>, opening:
         },
         Opening::Known | Opening::Examine => {}
     }
+    Box::pin(bring_looked_at(shared, at)).await
+}
+
+/// Brings the version having looked at both sides, again where the target changes meanwhile.
+async fn bring_looked_at<W: World>(shared: &Arc<Shared<W>>, at: &At<'_, W>) -> Result<Finish, Stop> {
     for _ in 0..ROUNDS {
         let finish = match at.history {
             History::All => examine::examine(shared, at).await?,

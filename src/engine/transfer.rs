@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use crate::fail::{self, Point};
 use crate::ledger::Replica;
 use crate::meter;
 use crate::model::digest::{Algorithm, Means};
@@ -114,7 +115,8 @@ impl<W: World> Shared<W> {
             }
             // Larger than the event said, made of parts, or to be read twice: its body is dropped here, unread.
         }
-        self.carry_large(at, &pick, condition, judging).await
+        // Apart: the lane of every small object would have to have room for all that a large one needs.
+        Box::pin(self.carry_large(at, &pick, condition, judging)).await
     }
 
     async fn carry_large(
@@ -231,8 +233,8 @@ impl<W: World> Shared<W> {
             return Ok(Tags::new());
         }
         self.budget.request().await;
-        match self.world.source().tags(&at.job().key, &self.pinned(at, head)).await {
-            Err(fault) if fault.kind == FaultKind::Gone => Err(self.without_tags(at, head, fault).await?),
+        match Box::pin(self.world.source().tags(&at.job().key, &self.pinned(at, head))).await {
+            Err(fault) if fault.kind == FaultKind::Gone => Err(Box::pin(self.without_tags(at, head, fault)).await?),
             tags => tags,
         }
     }
@@ -323,6 +325,7 @@ impl<W: World> Shared<W> {
         condition: &Condition,
     ) -> Result<Carried, Stop> {
         let Got { head, body } = got;
+        fail::pass(Point::AfterGet);
         let (object, stamped) = self.new_object(at, &head, tags);
         let expected = Expected::of(&head);
         let (written, hashed) = if head.size <= PIPE {
@@ -419,16 +422,10 @@ impl<W: World> Shared<W> {
 
     /// The last steps after a write: the key must be the right one, and the ACL follows where asked.
     pub(super) async fn finish(&self, at: &At<'_, W>, head: Head, sent: Sent) -> Result<Carried, Stop> {
+        fail::pass(Point::AfterPut);
         check_sealing(&sent.object.sealing, &sent.written.encryption)?;
         if at.rule.acl {
-            self.budget.request().await;
-            let grants = self.world.source().acl(&at.job().key, &self.pinned(at, &head)).await?;
-            self.budget.request().await;
-            let pick = match &sent.written.version {
-                Some(version) => Pick::Version(version.clone()),
-                None => Pick::Current,
-            };
-            at.store.put_acl(&at.job().target_key, &pick, &grants).await?;
+            Box::pin(self.bring_acl(at, &head, &sent.written)).await?;
         }
         let Sent { written, verdict, stamped, .. } = sent;
         let verdict = match at.target.checksums {
@@ -438,10 +435,23 @@ impl<W: World> Shared<W> {
         Ok(Carried::Landed(Box::new(Landed { head, written, verdict, stamped })))
     }
 
+    async fn bring_acl(&self, at: &At<'_, W>, head: &Head, written: &Written) -> Result<(), Fault> {
+        self.budget.request().await;
+        let grants = self.world.source().acl(&at.job().key, &self.pinned(at, head)).await?;
+        self.budget.request().await;
+        let pick = match &written.version {
+            Some(version) => Pick::Version(version.clone()),
+            None => Pick::Current,
+        };
+        at.store.put_acl(&at.job().target_key, &pick, &grants).await
+    }
+
     /// Makes a delete marker.
     pub(super) async fn mark(&self, at: &At<'_, W>, condition: &Condition) -> Result<Option<VersionId>, Fault> {
         self.budget.request().await;
-        at.store.delete(&at.job().target_key, condition).await
+        let marked = at.store.delete(&at.job().target_key, condition).await?;
+        fail::pass(Point::AfterMarker);
+        Ok(marked)
     }
 
     /// One line for what has become visible; of a scan only where details are asked for: a backfill has a line for each

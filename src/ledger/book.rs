@@ -16,7 +16,7 @@ use super::names::{NameKind, Names, Tally};
 use super::pages::Pages;
 use super::record::{GroupRecord, Record};
 use super::sweep::Sweep;
-use super::words::RuleTotals;
+use super::words::{Ended, RuleTotals};
 use crate::model::fault::Fault;
 use crate::model::job::Job;
 use crate::model::object::{Key, TargetId};
@@ -53,10 +53,14 @@ pub(super) struct State {
     pub(super) tally: Tally,
     pub(super) margin: Margin,
     saved: Margin,
+    /// Whether the store tells its format yet.
+    formatted: bool,
     pub(super) groups: BTreeMap<u32, GroupRecord>,
     pub(super) brakes: BTreeMap<TargetId, BrakeRecord>,
     pub(super) live: Arc<Live>,
     pub(super) sweeps: VecDeque<Sweep>,
+    /// Jobs that end with this batch and without a settlement.
+    pub(super) ended: Vec<Ended>,
     pub(super) limits: Limits,
 }
 
@@ -65,7 +69,7 @@ impl State {
     pub(super) fn load(kv: &dyn Kv, limits: Limits) -> Result<Self, Fault> {
         let names = Arc::new(RwLock::new(Names::default()));
         let view = View::new(kv, &names);
-        check_format(&view)?;
+        let formatted = is_formatted(&view)?;
         for (key, text) in view.pages.under(&Table::Name.all(), usize::MAX)? {
             enter_stored(&names, &key, &text)?;
         }
@@ -83,13 +87,16 @@ impl State {
         let brakes = view.brake_records()?.into_iter().map(|brake| (brake.target.clone(), brake)).collect();
         let sweeps = groups.iter().filter(|(_, group)| group.releasing).map(|(id, _)| Sweep::resumed(*id)).collect();
         let live = Arc::new(Live::beginning_with(tally.next_job));
-        Ok(Self { names, tally, margin, saved: margin, groups, brakes, live, sweeps, limits })
+        let ended = Vec::new();
+        Ok(Self { names, tally, margin, saved: margin, formatted, groups, brakes, live, sweeps, ended, limits })
     }
 }
 
-fn check_format(view: &View<'_>) -> Result<(), Fault> {
+/// Whether the store tells its format: a new one does not. An unknown one is refused.
+fn is_formatted(view: &View<'_>) -> Result<bool, Fault> {
     match view.pages.get(&Table::Format.all())?.as_deref() {
-        None | Some([FORMAT]) => Ok(()),
+        None => Ok(false),
+        Some([FORMAT]) => Ok(true),
         Some(_other) => Err(unreadable("format", super::codec::Unreadable("its version is not known to this program"))),
     }
 }
@@ -166,7 +173,9 @@ impl<'a> Book<'a> {
         }
         let names = view.names();
         view.pages.put(Table::Tally.all(), state.tally.encode(&names))?;
-        view.pages.put(Table::Format.all(), vec![FORMAT])?;
+        if !std::mem::replace(&mut state.formatted, true) {
+            view.pages.put(Table::Format.all(), vec![FORMAT])?;
+        }
         if state.margin != state.saved {
             view.pages.put(Table::Margin.all(), state.margin.encode(&names))?;
             state.saved = state.margin;

@@ -54,6 +54,10 @@ pub mod ports;
 pub mod watch;
 pub mod web;
 
+// Readers of foreign bytes are tested beside themselves, all with the same damage.
+#[cfg(test)]
+#[path = "../tests/support/damage.rs"]
+mod damage;
 // The simulation needs the ledger's own double, which nobody outside the crate can reach.
 #[cfg(test)]
 extern crate self as repl;

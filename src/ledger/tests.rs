@@ -6,6 +6,7 @@ mod course;
 mod crash;
 mod disk;
 mod flow;
+mod hostile;
 mod mortal;
 mod operating;
 mod parking;

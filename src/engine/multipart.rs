@@ -545,15 +545,11 @@ fn verified(running: &Running<'_>, done: &BTreeMap<u32, Done>) -> Result<Whole, 
     };
     let full = digest::combined(&hashes);
     let composite = digest::composite(&hashes);
-    let ours = [&full, &composite].into_iter().flatten().find(|ours| {
-        running
-            .head
-            .checksum
-            .as_ref()
-            .is_some_and(|stored| stored.algorithm == ours.algorithm && stored.kind == ours.kind)
-    });
+    let stored = running.head.checksum.as_ref();
+    let alike = |ours: &&Checksum| stored.is_some_and(|it| it.algorithm == ours.algorithm && it.kind == ours.kind);
+    let ours = [&full, &composite].into_iter().flatten().find(alike);
     let mut etag_agrees = EtagAgrees::Yes;
-    let verdict = match (&running.head.checksum, ours) {
+    let verdict = match (stored, ours) {
         (Some(stored), Some(ours)) if stored == ours => Verdict::Exact(Means::Checksum),
         (Some(_), Some(_)) => return Err(mismatch("checksum")),
         (Some(_), None) | (None, _) if running.md5 => match digest::composed_etag(&hashes) {

@@ -198,15 +198,17 @@ fn name(targets: &[(String, Place)]) -> String {
 
 fn unread(bucket: &str, fault: &Fault) -> Failure {
     let region = region_told(fault).map(|region| format!("say --source-region {region}"));
-    let remedy = region.or_else(|| credentials(fault, "the source")).unwrap_or_else(|| match fault.code.as_deref() {
-        Some("NoSuchBucket") => "name a bucket that exists with --from-bucket".to_owned(),
-        _ if fault.kind == FaultKind::Transient => {
-            "see that the store can be reached from this machine, then try again".to_owned()
+    let remedy = region.or_else(|| credentials(fault, "the source")).unwrap_or_else(|| {
+        if fault.code.as_deref() == Some("NoSuchBucket") {
+            return "name a bucket that exists with --from-bucket".to_owned();
         }
-        _ => format!(
+        if fault.kind == FaultKind::Transient {
+            return "see that the store can be reached from this machine, then try again".to_owned();
+        }
+        format!(
             "it needs s3:GetReplicationConfiguration and s3:GetBucketLocation on arn:aws:s3:::{bucket}, in the policy of \
              whoever runs this"
-        ),
+        )
     });
     Failure::stopped(format!("the replication of bucket {bucket:?} could not be read: {fault}; {remedy}"))
 }

@@ -96,3 +96,32 @@ async fn the_target_bucket_owns_what_is_written() {
         assert_eq!(creating, ["bucket-owner-full-control"; 2], "{mode}");
     }
 }
+
+/// A profile that the config names is whose keys are used, also where the environment has others.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_named_profile_comes_before_the_environment() {
+    let pair = Setup::on(Server::Seaweedfs, Server::Seaweedfs).build().await;
+    pair.source.put("k", "content").await;
+    let config = std::fs::read_to_string(&pair.config).unwrap();
+    let named = config.replace("path_style = true", "path_style = true\nprofile = \"backup\"");
+    assert_eq!(named.matches("profile = ").count(), 2, "{config}");
+    std::fs::write(&pair.config, named).unwrap();
+    let access = Server::Seaweedfs.access();
+    let (id, secret) = (&access.access_key_id, &access.secret_access_key);
+    let profiles = pair.directory.path().join("credentials");
+    std::fs::write(&profiles, format!("[backup]\naws_access_key_id = {id}\naws_secret_access_key = {secret}\n"))
+        .unwrap();
+    let ran = tokio::process::Command::new(env!("CARGO_BIN_EXE_repl"))
+        .args(["sync", "--json", "--config"])
+        .arg(&pair.config)
+        .env("AWS_SHARED_CREDENTIALS_FILE", &profiles)
+        .env("AWS_CONFIG_FILE", "/dev/null")
+        .env("AWS_EC2_METADATA_DISABLED", "true")
+        .env("AWS_ACCESS_KEY_ID", "somebody")
+        .env("AWS_SECRET_ACCESS_KEY", "else")
+        .output()
+        .await
+        .unwrap();
+    assert_eq!(ran.status.code(), Some(0), "{}", String::from_utf8_lossy(&ran.stderr));
+    assert_eq!(compare(&pair).await, Vec::<String>::new());
+}

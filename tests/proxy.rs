@@ -16,7 +16,7 @@ use std::net::TcpStream;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use support::proxy::{Act, Proxy, Rule, start_echo};
+use support::proxy::{Act, Framing, Moment, Proxy, Rule, start_echo};
 
 /// Sends a request by hand and reads until the connection ends: head and body as they come off the wire.
 fn ask(endpoint: &str, method: &str, target: &str, body: &[u8]) -> (String, Vec<u8>) {
@@ -125,4 +125,55 @@ fn delays_and_throttles_take_their_time() {
     assert!(timed("/fast", 10) < Duration::from_millis(300));
     assert!(timed("/delay", 10) >= Duration::from_millis(300));
     assert!(timed("/slow", 300_000) >= Duration::from_millis(500), "300 kB there and back at 1 MB/s");
+}
+
+#[test]
+fn a_hang_up_reads_nothing_and_answers_nothing() {
+    let proxy = Proxy::before(&start_echo());
+    proxy.add(Rule::when(|_| true, Act::HangUp).times(2));
+    // Every other connection is broken off with a reset.
+    for _ in 0..2 {
+        assert_eq!(ask(&proxy.endpoint(), "PUT", "/b/k", &[1; 1000]).0, "");
+    }
+    assert!(proxy.seen().iter().all(|seen| seen.status.is_none() && seen.sent.load(Ordering::Relaxed) == 0));
+    assert!(ask(&proxy.endpoint(), "PUT", "/b/k", b"").0.starts_with("HTTP/1.1 200"));
+}
+
+#[test]
+fn a_shortened_answer_has_no_length_and_ends_in_order() {
+    let proxy = Proxy::before(&start_echo());
+    proxy.add(Rule::when(|seen| seen.path == "/chunks", Act::Shorten(5, Framing::Chunked)));
+    proxy.add(Rule::when(|seen| seen.path == "/closed", Act::Shorten(5, Framing::Closed)));
+    proxy.add(Rule::when(|seen| seen.path == "/whole", Act::Shorten(u64::MAX, Framing::Closed)));
+    let (head, body) = ask(&proxy.endpoint(), "GET", "/chunks", b"");
+    assert!(head.contains("transfer-encoding: chunked") && !head.contains("content-length"), "{head}");
+    assert_eq!(body, b"5\r\nGET /\r\n0\r\n\r\n");
+    let (head, body) = ask(&proxy.endpoint(), "GET", "/closed", b"");
+    assert!(head.starts_with("HTTP/1.0 200") && !head.contains("content-length"), "{head}");
+    assert_eq!(body, b"GET /");
+    assert_eq!(ask(&proxy.endpoint(), "GET", "/whole", b"").1, b"GET /whole host=bucket.example:1234\n");
+}
+
+#[test]
+fn a_stalled_connection_stays_open_and_silent() {
+    let proxy = Proxy::before(&start_echo());
+    for (path, moment, reached) in [
+        ("/before", Moment::Before, 0),
+        ("/up", Moment::InRequest(10), 10),
+        ("/after", Moment::After, 1000),
+        ("/down", Moment::InResponse(10), 1000),
+    ] {
+        proxy.add(Rule::when(move |seen| seen.path == path, Act::Stall(moment)));
+        let mut socket = TcpStream::connect(proxy.endpoint().trim_start_matches("http://")).unwrap();
+        socket.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
+        socket.write_all(format!("PUT {path} HTTP/1.1\r\nHost: h\r\nContent-Length: 1000\r\n\r\n").as_bytes()).unwrap();
+        socket.write_all(&[7; 1000]).unwrap();
+        let mut answer = Vec::new();
+        let silent = socket.read_to_end(&mut answer).unwrap_err();
+        assert_eq!(silent.kind(), std::io::ErrorKind::WouldBlock, "{path}: the connection was closed");
+        let begun = answer.split(|byte| *byte == b'\n').next_back().unwrap_or_default().len();
+        assert_eq!((answer.is_empty(), begun), (path != "/down", if path == "/down" { 10 } else { 0 }), "{path}");
+        let seen = proxy.seen().pop().unwrap();
+        assert_eq!((seen.path.as_str(), seen.sent.load(Ordering::Relaxed)), (path, reached));
+    }
 }

@@ -51,6 +51,12 @@ class Server:
     def __init__(self, name: str, command: list[str], environ: dict[str, str], place: Path) -> None:
         self.name = name
         self.log = place / f"{name}.log"
+        self.command, self.environ, self.place = command, environ, place
+        self.log.write_bytes(b"")
+        self.launch()
+
+    def launch(self) -> None:
+        """Starts the process; again, after it has ended, with the same command in the same place."""
         parent = os.getpid()
         libc = ctypes.CDLL(None, use_errno=True)
 
@@ -59,12 +65,12 @@ class Server:
             if os.getppid() != parent:
                 os._exit(1)
 
-        with open(self.log, "wb") as log:
+        with open(self.log, "ab") as log:
             # A session of its own: Ctrl-C in a terminal reaches the supervisor, which then ends its servers in order.
             self.process = subprocess.Popen(
-                command,
-                env=environ,
-                cwd=place,
+                self.command,
+                env=self.environ,
+                cwd=self.place,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

@@ -29,6 +29,9 @@ pub const GENESIS: &str = "00000000000000000000000000000000000000000000000000000
 /// The longest line that is read, in bytes: two keys of 1,024 bytes, six bytes each when escaped, and ample room.
 pub const LONGEST_LINE: usize = 64 << 10;
 
+/// Breaks of one file that are told one by one: what breaks more often is another file altogether.
+pub const MOST_BREAKS: usize = 1000;
+
 /// What a receipt is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {

@@ -10,6 +10,11 @@ use aws_smithy_runtime_api::http::Headers;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 
 use crate::model::fault::{Fault, FaultKind, Side};
+use crate::model::words::shown;
+
+/// The most that is told of a service's own words, and of its code, in characters: who answers may say anything.
+const DETAIL: usize = 450;
+const CODE: usize = 80;
 
 /// An answer that is not what was asked for.
 #[derive(Clone, Copy, Debug)]
@@ -46,7 +51,7 @@ impl Site {
 
     /// A fault that no service spoke.
     pub(super) fn fault(self, kind: FaultKind, detail: impl Into<String>) -> Fault {
-        Fault::new(kind, self.side, self.during, detail)
+        Fault::new(kind, self.side, self.during, shown(&detail.into(), DETAIL))
     }
 
     /// The fault that an SDK error means.
@@ -78,9 +83,9 @@ impl Site {
             kind: classify(self.side, Some(status), code, &detail),
             side: self.side,
             during: self.during,
-            code: code.map(|code| Cow::Owned(code.to_owned())),
+            code: code.map(|code| Cow::Owned(shown(code, CODE))),
             status: Some(status),
-            detail,
+            detail: shown(&detail, DETAIL),
         }
     }
 

@@ -19,7 +19,8 @@ pub mod sqs;
 
 use std::time::Duration;
 
-use aws_config::default_provider::credentials::DefaultCredentialsChain;
+use aws_config::profile::ProfileFileCredentialsProvider;
+use aws_config::provider_config::ProviderConfig;
 use aws_config::sts::AssumeRoleProvider;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_credential_types::provider::SharedCredentialsProvider;
@@ -138,13 +139,13 @@ impl Clients {
             loader = loader.endpoint_url(checked_url(url, endpoint.owner_side)?);
         }
         if let Some(profile) = &endpoint.profile {
-            // The chain that `profile_name` alone gives would still prefer keys from the environment.
-            let chain = DefaultCredentialsChain::builder()
-                .profile_name(profile)
-                .region(Region::new(endpoint.region.clone()))
-                .build()
-                .await;
-            loader = loader.profile_name(profile).credentials_provider(chain);
+            // A chain with that name would still prefer keys from the environment. What the profile itself asks for (a
+            // role, SSO, the instance's own role) goes through our HTTP client: there is no other in this program.
+            let settings = ProviderConfig::without_region()
+                .with_region(Some(Region::new(endpoint.region.clone())))
+                .with_http_client(self.http.clone());
+            let named = ProfileFileCredentialsProvider::builder().profile_name(profile).configure(&settings).build();
+            loader = loader.profile_name(profile).credentials_provider(named);
         }
         let config = loader.load().await;
         let Some(role) = &endpoint.role_arn else { return Ok(config) };

@@ -5,12 +5,21 @@ use serde_json::Value;
 
 use crate::model::job::{Change, ChangeKind, Origin};
 use crate::model::object::{ETag, Key, Sequencer, Timestamp, VersionId};
+use crate::model::words::shown;
 use crate::ports::{Content, Ignored};
 
 /// SQS's own limit for one message (aws-semantics 7.2); nothing larger can come from it.
 const LARGEST_BODY: usize = 1024 * 1024;
 /// An SNS topic wraps once; one that feeds another topic, twice. Deeper is not an event but an attack or a loop.
 const DEEPEST_WRAPPING: usize = 3;
+/// Values of one message: each takes a hundred bytes of memory and more. S3 writes some thirty for a record of some
+/// eight hundred bytes, so that even a full message has fewer.
+const MOST_VALUES: usize = 65_536;
+/// Records that cannot be understood of which the reason is told; the others are counted.
+const TOLD: usize = 3;
+/// The longest reason, and what one of several may have of it, in characters.
+const REASON: usize = 500;
+const ONE_OF_SEVERAL: usize = 150;
 /// The longest key of S3, bytes of UTF-8.
 const LONGEST_KEY: usize = 1024;
 
@@ -24,8 +33,11 @@ pub fn read(body: &str, source_bucket: &str, received: Timestamp) -> Content {
         let reason = format!("the message has {} bytes, more than the {LARGEST_BODY} a queue can hold", body.len());
         return Content::Unreadable(reason);
     }
+    if body.bytes().filter(|byte| *byte == b',').count() >= MOST_VALUES {
+        return Content::Unreadable(format!("the message has more than {MOST_VALUES} values: no S3 event has"));
+    }
     let reader = Reader { source_bucket, received };
-    reader.envelope(body, 0).unwrap_or_else(Content::Unreadable)
+    reader.envelope(body, 0).unwrap_or_else(|reason| Content::Unreadable(shown(&reason, REASON)))
 }
 
 /// What one record asks for.
@@ -167,13 +179,17 @@ impl Reader<'_> {
 
 /// Puts the records of one message together. One that nothing of can be understood is unreadable as a whole.
 fn gather(records: impl Iterator<Item = Result<Asked, String>>) -> Content {
-    let (mut changes, mut ignored, mut unreadable) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut changes, mut ignored, mut unreadable, mut further) = (Vec::new(), Vec::new(), Vec::new(), 0_usize);
     for record in records {
         match record {
             Ok(Asked::Change(change)) => changes.push(*change),
             Ok(Asked::Nothing(reason)) => ignored.push(reason),
-            Err(reason) => unreadable.push(reason),
+            Err(reason) if unreadable.len() < TOLD => unreadable.push(shown(&reason, ONE_OF_SEVERAL)),
+            Err(_) => further += 1,
         }
+    }
+    if further > 0 {
+        unreadable.push(format!("{further} further records cannot be understood either"));
     }
     if changes.is_empty() && ignored.is_empty() && !unreadable.is_empty() {
         return Content::Unreadable(unreadable.join("; "));

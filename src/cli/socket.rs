@@ -20,12 +20,16 @@ use tokio::sync::oneshot;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::Instant;
 
+use crate::model::words::shown;
+
 use super::status::Report;
 use super::worker::Worker;
 use super::{Exit, Failure, brake, control, failures, limit, sync, why};
 
 /// The longest question: anything longer is not one of ours.
 const LONGEST_QUESTION: u64 = 64 << 10;
+/// The longest reason of a refusal, in characters: what was asked may stand in it.
+const REASON: usize = 500;
 /// How long the worker waits for a caller to ask, and again to read.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How long a caller waits: most answers take milliseconds, but some look at objects or move many parked jobs.
@@ -222,7 +226,7 @@ async fn reply(question: &[u8], worker: &Arc<Worker>) -> Value {
     };
     match answer {
         Ok(answer) => json!({"answer": answer}),
-        Err(failure) => json!({"error": failure.to_string(), "usage": failure.exit == Exit::Usage}),
+        Err(failure) => json!({"error": shown(&failure.to_string(), REASON), "usage": failure.exit == Exit::Usage}),
     }
 }
 

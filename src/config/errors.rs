@@ -2,6 +2,12 @@
 
 use std::fmt;
 
+use crate::model::words::shown;
+
+/// What is shown of a key and of what is wrong with it, in characters: a file may hold anything.
+const KEY: usize = 150;
+const MESSAGE: usize = 400;
+
 /// One thing wrong with a config file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
@@ -24,6 +30,10 @@ pub struct Errors {
 
 impl Errors {
     pub(super) fn new(file: &str, mut problems: Vec<Problem>) -> Self {
+        for problem in &mut problems {
+            problem.key = shown(&problem.key, KEY);
+            problem.message = shown(&problem.message, MESSAGE);
+        }
         problems.sort_by(|a, b| (a.line, a.column, &a.key).cmp(&(b.line, b.column, &b.key)));
         problems.dedup();
         Self { file: file.to_owned(), problems }

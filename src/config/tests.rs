@@ -4,6 +4,8 @@ use std::num::{NonZeroU32, NonZeroU64};
 use std::path::PathBuf;
 use std::time::Duration;
 
+mod hostile;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -534,25 +536,6 @@ fn identity_and_store_are_compared_apart_from_the_region() {
 }
 
 proptest! {
-    #[test]
-    fn garbage_is_answered(text in "\\PC{0,80}|[\\[\\]{}=\"'.,#\\n a-z0-9_\\r\\t-]{0,120}") {
-        if let Err(errors) = parse(&text, "f") {
-            prop_assert!(!errors.problems().is_empty());
-            prop_assert_eq!(errors.to_string().lines().count(), errors.problems().len());
-        }
-    }
-
-    #[test]
-    fn a_broken_example_is_answered(cut in 0_usize..9000, length in 0_usize..40, filling in "[\\[\\]{}=\"'.,\\n a-z0-9é]{0,6}") {
-        let example: Vec<char> = include_str!("../../config/repl.toml").replace("# e.g. ", "").chars().collect();
-        let start = cut.min(example.len());
-        let end = (start + length).min(example.len());
-        let text: String = example[..start].iter().copied().chain(filling.chars()).chain(example[end..].iter().copied()).collect();
-        if let Err(errors) = parse(&text, "f") {
-            prop_assert_eq!(errors.to_string().lines().count(), errors.problems().len());
-        }
-    }
-
     #[test]
     fn an_unknown_key_anywhere_is_named(key in "[a-z]{1,12}x9") {
         for section in ["queue", "sla", "web", "escalation", "escalation.thresholds", "transfer"] {

@@ -1,10 +1,11 @@
 //! From the queue to the ledger: on disk first, acknowledged after (P1).
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use crate::ledger::{Admission, JobId, Ledger, Quarantined};
+use crate::fail::{self, Point};
+use crate::ledger::{Admission, Ended, JobId, Ledger, Quarantined};
 use crate::model::fault::Fault;
 use crate::model::object::Timestamp;
 use crate::plan::route::{self, Rule};
@@ -53,6 +54,7 @@ pub(super) async fn receive<W: World>(shared: Arc<Shared<W>>) -> Result<(), Faul
                     drop(turn);
                     let done = take_in(&shared, deliveries).await?;
                     drop(in_hand);
+                    fail::pass(Point::AfterAdmit);
                     shared.work.notify_one();
                     acknowledge(&shared, queue, done).await;
                 }
@@ -220,9 +222,11 @@ struct State<W: World> {
     done: Vec<Receipt<W>>,
     /// Jobs that were done before their message was held: the dispatcher may be faster than the receiver.
     early: BTreeSet<JobId>,
+    /// Jobs whose work another one has taken over, for the same reason.
+    moved: BTreeMap<JobId, JobId>,
 }
 
-/// How many of those are remembered. The race is one of milliseconds, so a few thousand outlive it by far.
+/// How many of each are remembered. The race is one of milliseconds, so a few thousand outlive it by far.
 const EARLY: usize = 4096;
 
 struct Message<W: World> {
@@ -232,7 +236,14 @@ struct Message<W: World> {
 
 impl<W: World> Default for Held<W> {
     fn default() -> Self {
-        Self { state: Mutex::new(State { waiting: HashMap::new(), done: Vec::new(), early: BTreeSet::new() }) }
+        Self {
+            state: Mutex::new(State {
+                waiting: HashMap::new(),
+                done: Vec::new(),
+                early: BTreeSet::new(),
+                moved: BTreeMap::new(),
+            }),
+        }
     }
 }
 
@@ -257,13 +268,36 @@ impl<W: World> State<W> {
             }
         }
     }
+
+    fn follow(&mut self, id: JobId, into: JobId) {
+        self.moved.insert(id, into);
+        if self.moved.len() > EARLY {
+            self.moved.pop_first();
+        }
+        if let Some(followed) = self.waiting.remove(&id) {
+            self.waiting.entry(into).or_default().extend(followed);
+        }
+        if self.early.remove(&into) {
+            self.settle(&[into]);
+        }
+    }
+
+    /// The job that does the work of this one now.
+    fn current(&self, id: JobId) -> JobId {
+        let mut current = id;
+        while let Some(into) = self.moved.get(&current) {
+            current = *into;
+        }
+        current
+    }
 }
 
 impl<W: World> Held<W> {
     fn hold(&self, receipt: Receipt<W>, ids: &[JobId]) {
         let message = Arc::new(Message { receipt, left: ids.len().into() });
         self.with(|state| {
-            for id in ids {
+            let ids: Vec<JobId> = ids.iter().map(|id| state.current(*id)).collect();
+            for id in &ids {
                 state.waiting.entry(*id).or_default().push(Arc::clone(&message));
             }
             let early: Vec<JobId> = ids.iter().copied().filter(|id| state.early.remove(id)).collect();
@@ -275,6 +309,23 @@ impl<W: World> Held<W> {
     pub(super) fn settled(&self, ids: &[JobId]) {
         self.with(|state| {
             state.settle(ids);
+        });
+    }
+
+    /// From now on a job's work is another one's: its messages wait for that.
+    pub(super) fn moved(&self, id: JobId, into: JobId) {
+        self.with(|state| state.follow(id, into));
+    }
+
+    /// Jobs that the ledger ended by itself.
+    fn ended(&self, ended: Vec<Ended>) {
+        self.with(|state| {
+            for Ended { id, into } in ended {
+                match into {
+                    Some(into) => state.follow(id, into),
+                    None => state.settle(&[id]),
+                }
+            }
         });
     }
 
@@ -298,6 +349,7 @@ impl<W: World> Held<W> {
 /// Deletes the messages whose work is done.
 pub(super) async fn acknowledge_settled<W: World>(shared: &Shared<W>) {
     if let Some(queue) = shared.world.queue() {
+        shared.held.ended(shared.ledger.take_ended());
         acknowledge(shared, queue, shared.held.take_done()).await;
     }
 }

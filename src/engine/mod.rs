@@ -277,6 +277,7 @@ impl<W: World> Engine<W> {
             }
             tasks.spawn(intake::gauge(Arc::clone(&self.shared)));
             if self.shared.settings.ack == Ack::Settled {
+                self.shared.ledger.watch_ends();
                 tasks.spawn(intake::hold(Arc::clone(&self.shared)));
             }
         }

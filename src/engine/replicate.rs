@@ -121,7 +121,7 @@ struct Behind {
 #[derive(Debug)]
 pub(super) enum Onward {
     /// It has ended and is still to be settled.
-    Ended(Ended),
+    Ended(Box<Ended>),
     /// It is settled, or parked and holds up nobody (P9).
     Free,
     /// It comes again soon: what is newer waits for it, or it would land out of order (P3).
@@ -271,7 +271,10 @@ async fn redirect<W: World>(shared: &Shared<W>, claim: &Claim, rule: &Rule) -> R
     let job = claim.job();
     let moved = Job { rule: rule.id.clone(), target_key: rule.target_key(&job.key), ..job.clone() };
     let admission = crate::ledger::Admission { jobs: vec![moved], now: shared.now(), ..Default::default() };
-    let _admitted = shared.ledger.admit(admission).await?;
+    let admitted = shared.ledger.admit(admission).await?;
+    if shared.settings.ack == super::Ack::Settled {
+        admitted.ids.iter().for_each(|moved| shared.held.moved(claim.id(), *moved));
+    }
     shared.work.notify_one();
     let reason = format!("goes to another key by rule {:?}, which its tags choose", rule.id);
     Ok(Finish::without_write(Outcome::NotReplicated(reason)))

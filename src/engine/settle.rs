@@ -4,6 +4,7 @@
 //! (`dispatch`). Until then its claim lives on: the key stays its own, and dropped, it is still to do.
 
 use crate::audit::receipts::Receipt;
+use crate::fail::{self, Point};
 use crate::ledger::{Claim, Outcome, Settlement, Upload};
 use crate::model::fault::Fault;
 use crate::model::job::Job;
@@ -47,7 +48,7 @@ impl<W: World> Shared<W> {
         if alone {
             return self.settle(vec![ended]).await.map(|()| Onward::Free);
         }
-        Ok(Onward::Ended(ended))
+        Ok(Onward::Ended(Box::new(ended)))
     }
 
     /// A job that ends while an upload of it is still open does not need it any more: the object is there by another
@@ -84,6 +85,7 @@ impl<W: World> Shared<W> {
             ends.push((vec![claim], settlement));
         }
         let settled = self.ledger.settle_all(ends).await?;
+        fail::pass(Point::AfterSettle);
         for (settled, (job, replicated, bytes)) in settled.iter().zip(&told) {
             if *replicated {
                 self.pulse.replicated(job, settled.lag, *bytes);

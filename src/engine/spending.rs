@@ -11,6 +11,7 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use crate::fail::{self, Point};
 use crate::ledger::{Admission, Claim};
 use crate::meter::Meter;
 use crate::model::fault::{Fault, FaultKind, Side};
@@ -309,6 +310,7 @@ pub(super) async fn admit_paid<W: World>(shared: &Shared<W>, admission: Admissio
     let markers = admission.jobs.iter().enumerate().filter(is_marker);
     let markers: Vec<(usize, Job)> = markers.map(|(place, job)| (place, job.clone())).collect();
     let admitted = shared.ledger.admit(admission).await?;
+    fail::pass(Point::AfterPage);
     for (place, job) in &markers {
         if let (Some(purse), Some(id)) = (&purse, admitted.ids.get(*place))
             && admitted.held.contains(id)

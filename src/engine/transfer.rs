@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use crate::fail::{self, Point};
 use crate::ledger::Replica;
 use crate::meter;
 use crate::model::digest::{Algorithm, Means};
@@ -324,6 +325,7 @@ impl<W: World> Shared<W> {
         condition: &Condition,
     ) -> Result<Carried, Stop> {
         let Got { head, body } = got;
+        fail::pass(Point::AfterGet);
         let (object, stamped) = self.new_object(at, &head, tags);
         let expected = Expected::of(&head);
         let (written, hashed) = if head.size <= PIPE {
@@ -420,6 +422,7 @@ impl<W: World> Shared<W> {
 
     /// The last steps after a write: the key must be the right one, and the ACL follows where asked.
     pub(super) async fn finish(&self, at: &At<'_, W>, head: Head, sent: Sent) -> Result<Carried, Stop> {
+        fail::pass(Point::AfterPut);
         check_sealing(&sent.object.sealing, &sent.written.encryption)?;
         if at.rule.acl {
             Box::pin(self.bring_acl(at, &head, &sent.written)).await?;
@@ -446,7 +449,9 @@ impl<W: World> Shared<W> {
     /// Makes a delete marker.
     pub(super) async fn mark(&self, at: &At<'_, W>, condition: &Condition) -> Result<Option<VersionId>, Fault> {
         self.budget.request().await;
-        at.store.delete(&at.job().target_key, condition).await
+        let marked = at.store.delete(&at.job().target_key, condition).await?;
+        fail::pass(Point::AfterMarker);
+        Ok(marked)
     }
 
     /// One line for what has become visible; of a scan only where details are asked for: a backfill has a line for each

@@ -16,7 +16,7 @@ use super::names::{NameKind, Names, Tally};
 use super::pages::Pages;
 use super::record::{GroupRecord, Record};
 use super::sweep::Sweep;
-use super::words::RuleTotals;
+use super::words::{Ended, RuleTotals};
 use crate::model::fault::Fault;
 use crate::model::job::Job;
 use crate::model::object::{Key, TargetId};
@@ -59,6 +59,8 @@ pub(super) struct State {
     pub(super) brakes: BTreeMap<TargetId, BrakeRecord>,
     pub(super) live: Arc<Live>,
     pub(super) sweeps: VecDeque<Sweep>,
+    /// Jobs that end with this batch and without a settlement.
+    pub(super) ended: Vec<Ended>,
     pub(super) limits: Limits,
 }
 
@@ -85,7 +87,8 @@ impl State {
         let brakes = view.brake_records()?.into_iter().map(|brake| (brake.target.clone(), brake)).collect();
         let sweeps = groups.iter().filter(|(_, group)| group.releasing).map(|(id, _)| Sweep::resumed(*id)).collect();
         let live = Arc::new(Live::beginning_with(tally.next_job));
-        Ok(Self { names, tally, margin, saved: margin, formatted, groups, brakes, live, sweeps, limits })
+        let ended = Vec::new();
+        Ok(Self { names, tally, margin, saved: margin, formatted, groups, brakes, live, sweeps, ended, limits })
     }
 }
 

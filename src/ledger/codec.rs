@@ -140,6 +140,12 @@ impl<'a> Decoder<'a> {
         u32::try_from(self.number()?).map_err(|_too_large| Unreadable("a number is too large"))
     }
 
+    /// A count that something is made of: a damaged one must not ask for all of the memory.
+    pub(super) fn count(&mut self, most: u32) -> Read<u32> {
+        let count = self.small()?;
+        if count <= most { Ok(count) } else { Err(Unreadable("a count is too large")) }
+    }
+
     pub(super) fn length(&mut self) -> Read<usize> {
         usize::try_from(self.number()?).map_err(|_too_large| Unreadable("a length is too large"))
     }

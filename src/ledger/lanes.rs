@@ -11,7 +11,7 @@ use super::claim::{CLASSES, Claim, Lane};
 use super::kv::ledger_fault;
 use super::layout::{Fields, SEQUENCED, Table, UNSEQUENCED, identity_hash, lane_hash, merge_streams, order_bytes};
 use super::record::{LaneRecord, Schedule, Waiting};
-use super::words::{Admission, Admitted, JobId, KeptFault, Next, Outcome, Settled, Settlement};
+use super::words::{Admission, Admitted, Ended, JobId, KeptFault, Next, Outcome, Settled, Settlement};
 use crate::model::fault::Fault;
 use crate::model::job::{ChangeKind, Job, Origin};
 use crate::model::object::{Key, TargetId, Timestamp};
@@ -544,9 +544,10 @@ impl Book<'_> {
         let fence = holder.map_or(0, |holder| holder.fence);
         let lane = self.view.find_lane(&waiting.job.target, &waiting.job.target_key)?;
         if let Some((id, lane)) = &lane
-            && self.view.same_work(*id, lane, &waiting.job, fence)?.is_some()
+            && let Some(same) = self.view.same_work(*id, lane, &waiting.job, fence)?
         {
             self.state.tally.totals.superseded += 1;
+            self.state.ended.push(Ended { id: JobId(waiting.id), into: Some(JobId(same.id)) });
             return Ok(());
         }
         self.insert_pending(lane, waiting)

@@ -19,8 +19,9 @@
 //! `note_upload`, `note_part`, `set_control`, `set_limiting`, `release`, `drop_parked`, `drop_quarantined`, and a
 //! `settle` that tells of replicas. Applied only: `claim`, every other `settle`, `defer`, `forget_upload`,
 //! `forget_upload_of`, `note_replicas`, `set_cursor`, `keep_sample`, `note_keys`; lost in a crash they are done again. The engine
-//! flushes once in each interval of its metrics, so that no more than that is. Batches reach the disk in their order,
-//! so a state after a crash is one that was there before it.
+//! flushes once in each interval of its metrics, and the store by itself before sled could write over what the disk
+//! still needs (`kv`), so that no more than that is. Batches reach the disk in their order, so a state after a crash is
+//! one that was there before it. A store that lacks what was flushed is refused.
 //!
 //! # Inside
 //! ```text
@@ -59,7 +60,7 @@ use tokio::sync::oneshot;
 pub use claim::{Claim, Lane};
 pub use history::{LatencySample, MINUTE, Sample};
 pub use words::{
-    Admission, Admitted, Brake, Chapter, Control, Count, Group, GroupId, Happened, Happening, JobId, KeptFault,
+    Admission, Admitted, Brake, Chapter, Control, Count, Ended, Group, GroupId, Happened, Happening, JobId, KeptFault,
     Limiting, Next, Note, Outcome, PartSizes, Passage, Quarantined, Release, Replica, RuleTotals, SentPart, Settled,
     Settlement, Standing, Story, Totals, Upload,
 };
@@ -266,6 +267,19 @@ impl Ledger {
     /// Drops parked jobs for good, with a note for [`Self::story`]; says how many. Returns when done and flushed.
     pub async fn drop_parked(&self, which: &Release, now: Timestamp) -> Result<u64, Fault> {
         self.sweep(which, Sweeping::Drop(now)).await
+    }
+
+    /// From now on [`Self::take_ended`] tells of ends. Nothing is kept before, so that nobody has to ask.
+    pub fn watch_ends(&self) {
+        self.writer.shared().ended().get_or_insert_default();
+    }
+
+    /// The jobs that ended without a settlement since this was asked last, in that order: dropped by an operator, or
+    /// parked and released while the same work was pending. Their ends are applied, not flushed: after a crash such a
+    /// job may be there again.
+    #[must_use]
+    pub fn take_ended(&self) -> Vec<Ended> {
+        self.writer.shared().ended().as_mut().map(std::mem::take).unwrap_or_default()
     }
 
     /// Asks the brake for the delete that a claim is about to bring (P11), each claim's job once: `judge` is told what

@@ -544,6 +544,9 @@ fn read_checksum(from: &mut Decoder<'_>) -> Read<UploadChecksum> {
     Ok(UploadChecksum { algorithm, kind })
 }
 
+/// Parts of one upload, S3's own limit (aws-semantics 3.1).
+const MOST_PARTS: u32 = 10_000;
+
 impl Record for UploadRecord {
     const NAME: &'static str = "upload";
 
@@ -582,7 +585,7 @@ impl Record for UploadRecord {
             source_version: VersionId::new(from.packed()?),
             source_etag: ETag::new(from.packed()?),
             part_sizes: match from.byte()? {
-                0 => PartSizes::Uniform { size: from.number()?, count: from.small()?, last: from.number()? },
+                0 => PartSizes::Uniform { size: from.number()?, count: from.count(MOST_PARTS)?, last: from.number()? },
                 1 => PartSizes::Explicit(from.list(Decoder::number)?),
                 _other => return Err(Unreadable("its part sizes are in an unknown form")),
             },

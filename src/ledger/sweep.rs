@@ -7,7 +7,7 @@ use tokio::sync::oneshot;
 use super::book::Book;
 use super::layout::{Slot, Table};
 use super::record::{GroupRecord, Parked};
-use super::words::Release;
+use super::words::{Ended, JobId, Release};
 use crate::model::fault::Fault;
 use crate::model::object::{Key, Timestamp};
 
@@ -116,6 +116,7 @@ impl Book<'_> {
                 let cause = self.state.groups.get(&id).map(GroupRecord::cause).unwrap_or_default();
                 self.remove_member(id, &parked)?;
                 self.state.tally.totals.dropped += 1;
+                self.state.ended.push(Ended { id: JobId(parked.waiting.id), into: None });
                 let reason = format!("dropped by an operator while parked: {cause}");
                 self.note_reason(&parked.waiting.job, &reason, now)
             }

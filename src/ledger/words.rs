@@ -195,6 +195,15 @@ pub struct SentPart {
     pub md5: Option<String>,
 }
 
+/// The end of a job that nobody settled: the ledger itself found that it is not to be done any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ended {
+    /// The job.
+    pub id: JobId,
+    /// The job that does its work now; `None` where an operator dropped it.
+    pub into: Option<JobId>,
+}
+
 /// A number of operations and their bytes, as far as told.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Count {

@@ -7,7 +7,7 @@
 
 use std::fmt;
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::thread::JoinHandle;
 
 use tokio::sync::{mpsc, oneshot};
@@ -16,7 +16,7 @@ use super::book::{Book, Limits, State, View};
 use super::claim::Live;
 use super::kv::{Kv, ledger_fault};
 use super::names::Names;
-use super::words::Totals;
+use super::words::{Ended, Totals};
 use crate::model::fault::Fault;
 
 /// Requests that may wait for the writer; more wait in their callers. Enough for every receiver and worker of one
@@ -61,6 +61,8 @@ pub(super) struct Shared {
     totals: Mutex<Totals>,
     /// Why nothing is written any more.
     broken: Mutex<Option<Fault>>,
+    /// Jobs that ended without a settlement; `None` while nobody wants to know.
+    ended: Mutex<Option<Vec<Ended>>>,
     pub(super) live: Arc<Live>,
 }
 
@@ -75,6 +77,10 @@ impl Shared {
         let mut totals = self.totals.lock().unwrap_or_else(PoisonError::into_inner).clone();
         totals.in_flight = self.live.in_flight();
         totals
+    }
+
+    pub(super) fn ended(&self) -> MutexGuard<'_, Option<Vec<Ended>>> {
+        self.ended.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn broken(&self) -> Option<Fault> {
@@ -124,6 +130,7 @@ pub(super) fn prepare(kv: Arc<dyn Kv>, limits: Limits) -> Result<(Writer, Desk),
         names: Arc::clone(&state.names),
         totals: Mutex::new(state.tally.totals.clone()),
         broken: Mutex::new(None),
+        ended: Mutex::new(None),
         live: Arc::clone(&state.live),
     });
     let (requests, waiting) = mpsc::channel(QUEUE);
@@ -261,7 +268,7 @@ impl Desk {
         }
         self.try_batch(durability, work).inspect_err(|fault| {
             tracing::debug!(%fault, "the ledger takes no more writes");
-            let detail = format!("it takes no more writes since a fault ({}); start repl again", fault.detail);
+            let detail = format!("it takes no more writes since a fault ({})", fault.detail);
             self.shared.break_off(ledger_fault("write the ledger", detail));
         })
     }
@@ -284,6 +291,10 @@ impl Desk {
             shared.kv.flush()?;
         }
         shared.totals.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&self.state.tally.totals);
+        let ended = std::mem::take(&mut self.state.ended);
+        if let Some(told) = shared.ended().as_mut() {
+            told.extend(ended);
+        }
         Ok(done)
     }
 

@@ -16,3 +16,4 @@ pub mod reserved;
 pub mod stamp;
 pub mod usage;
 pub mod window;
+pub mod words;

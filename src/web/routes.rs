@@ -17,12 +17,15 @@ use serde_json::{Value, json};
 
 use super::{Refusal, RefusalFault, Site, Worker, guard, live, page};
 use crate::model::fault::Fault;
+use crate::model::words::shown;
 use crate::ports::Clock;
 use crate::watch::figures::{FRESH, Intake};
 use crate::watch::prometheus;
 
 /// The longest body of a request.
 const LONGEST_BODY: usize = 16 << 10;
+/// The longest reason of a refusal, in characters: what was asked may stand in it.
+const SENTENCE: usize = 500;
 /// How long an answer may take: a release of many parked jobs takes longest, and goes on by itself.
 const ANSWERED_WITHIN: Duration = Duration::from_secs(90);
 /// How long the ledger may take to say that it can be written.
@@ -100,7 +103,7 @@ async fn authorized<W: Worker, C: Clock>(State(site): Here<W, C>, request: Reque
 }
 
 fn denied(status: StatusCode, sentence: &str) -> Response {
-    (status, Json(json!({"error": sentence}))).into_response()
+    (status, Json(json!({"error": shown(sentence, SENTENCE)}))).into_response()
 }
 
 fn told(answer: Result<Value, Refusal>) -> Response {

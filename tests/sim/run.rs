@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use repl::audit::Further;
 use repl::engine::scan::{DeleteMarkers, Looks, ScanProgress, Scanned, Scope};
-use repl::engine::{Ack, Checksums, Conditions, Engine, Phase, ServerSide, Settings, TargetSettings};
+use repl::engine::{Checksums, Conditions, Engine, Phase, ServerSide, Settings, TargetSettings};
 use repl::ledger::double::Disk;
 use repl::ledger::{Ledger, Release};
 use repl::model::fault::{Fault, FaultKind, Side};
@@ -267,10 +267,7 @@ impl Sim {
             tokio::time::sleep(Duration::from_secs(1)).await;
             rounds += 1;
             let lives: Vec<Live> = live.iter().filter_map(|live| live.lock().unwrap().clone()).collect();
-            // A parked job that ends within the ledger (released beside the same work, or dropped) tells nobody: with
-            // `Ack::Settled` its message is held until the worker starts again.
-            let held = self.scenario.ack == Ack::Settled && rounds > 1_800;
-            let mut busy = lives.len() < live.len() || (self.queue.left() > 0 && !held);
+            let mut busy = lives.len() < live.len() || self.queue.left() > 0;
             for live in &lives {
                 let totals = live.ledger.totals();
                 busy |= totals.pending.operations + totals.parked.operations + totals.held.operations > 0;

@@ -5,29 +5,28 @@
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
-use std::future::Future as _;
 use std::net::SocketAddr;
-use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Either, Full};
-use hyper::body::{Body, Frame, Incoming, SizeHint};
+use hyper::body::{Body, Incoming};
+use hyper::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use hyper::service::service_fn;
-use hyper::{HeaderMap, Request, Response, StatusCode};
+use hyper::{HeaderMap, Request, Response, StatusCode, Version};
 use hyper_util::rt::TokioIo;
 use percent_encoding::percent_decode_str;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
-type BoxError = Box<dyn std::error::Error + Send + Sync>;
+use body::{Altered, Change};
 
-/// How long a cut body waits before it breaks off, so that the bytes before the cut have left.
-const BEFORE_THE_CUT: Duration = Duration::from_millis(30);
+mod body;
+
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// One request as it came in, and what became of it.
 #[derive(Clone, Debug)]
@@ -116,6 +115,12 @@ pub(crate) enum Act {
     FlipResponse(u64),
     /// Lets the server do it all, then breaks the connection off without an answer.
     LoseAnswer,
+    /// Breaks the connection off before a byte of the request's body is read; the server never sees the request.
+    HangUp,
+    /// Not a byte moves any more from this moment on, and the connection stays open.
+    Stall(Moment),
+    /// Answers with so many bytes of the body and no length before them, and ends as if that were all.
+    Shorten(u64, Framing),
     /// Passes it on, and takes away every header of the answer that begins so.
     HideHeaders(&'static str),
     /// Lets the server do it all, then answers something else.
@@ -123,6 +128,28 @@ pub(crate) enum Act {
     /// Keeps documents in the server's place: PUT keeps the body, GET gives it back or answers 404 with this code,
     /// DELETE forgets it.
     Keep(&'static str),
+}
+
+/// When a connection falls silent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Moment {
+    /// Before the server sees the request.
+    Before,
+    /// After so many bytes of the request's body.
+    InRequest(u64),
+    /// Once the server has done it all.
+    After,
+    /// After so many bytes of the response's body.
+    InResponse(u64),
+}
+
+/// How a body of unknown length tells its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Framing {
+    /// With a last chunk of no bytes.
+    Chunked,
+    /// By the end of the connection, as in HTTP/1.0.
+    Closed,
 }
 
 impl Act {
@@ -141,6 +168,7 @@ pub(crate) fn error_body(code: &str) -> String {
 }
 
 type Condition = dyn Fn(&Seen) -> bool + Send + Sync;
+type Weather = dyn FnMut(&Seen) -> Act + Send;
 
 /// Which requests, and what happens to them. Of several rules the first that applies acts.
 pub(crate) struct Rule {
@@ -181,9 +209,36 @@ impl Rule {
 #[derive(Default)]
 struct Book {
     rules: Vec<Rule>,
+    /// What happens to requests that no rule claims.
+    weather: Option<Box<Weather>>,
     seen: Vec<Seen>,
+    crowd: Arc<Crowd>,
     /// By path and query.
     kept: BTreeMap<String, Bytes>,
+}
+
+/// How many requests wait for an answer, and how many ever did at once.
+#[derive(Debug, Default)]
+struct Crowd {
+    now: AtomicUsize,
+    most: AtomicUsize,
+}
+
+impl Crowd {
+    fn enter(self: &Arc<Self>) -> Waiting {
+        let now = self.now.fetch_add(1, Ordering::Relaxed) + 1;
+        self.most.fetch_max(now, Ordering::Relaxed);
+        Waiting(Arc::clone(self))
+    }
+}
+
+/// One of the crowd.
+struct Waiting(Arc<Crowd>);
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.0.now.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// The proxy; it runs on a thread of its own and ends when dropped.
@@ -227,9 +282,22 @@ impl Proxy {
         lock(&self.book).rules.push(rule);
     }
 
-    /// Forgets all rules: from now on everything passes.
+    /// Asks this about every request that no rule claims.
+    pub(crate) fn set_weather(&self, weather: impl FnMut(&Seen) -> Act + Send + 'static) {
+        lock(&self.book).weather = Some(Box::new(weather));
+    }
+
+    /// Forgets all rules and the weather: from now on everything passes.
     pub(crate) fn clear(&self) {
-        lock(&self.book).rules.clear();
+        let mut book = lock(&self.book);
+        book.rules.clear();
+        book.weather = None;
+    }
+
+    /// How many requests waited for an answer at once, at most since this was last asked.
+    pub(crate) fn most_at_once(&self) -> usize {
+        let crowd = Arc::clone(&lock(&self.book).crowd);
+        crowd.most.swap(crowd.now.load(Ordering::Relaxed), Ordering::Relaxed)
     }
 
     /// Every request so far, in the order of arrival.
@@ -271,9 +339,15 @@ fn lock(book: &Mutex<Book>) -> std::sync::MutexGuard<'_, Book> {
 
 async fn serve(listener: TcpListener, upstream: String, book: Arc<Mutex<Book>>) {
     let mut connections = JoinSet::new();
+    let mut abrupt = false;
     loop {
         tokio::select! {
             Ok((socket, _)) = listener.accept() => {
+                // Of the connections that are broken off, every other ends with a reset instead of an orderly end.
+                abrupt = !abrupt;
+                if abrupt {
+                    socket.set_zero_linger().expect("a socket that can be reset");
+                }
                 let (upstream, book) = (upstream.clone(), Arc::clone(&book));
                 connections.spawn(async move {
                     let service = service_fn(|request| forward(request, &upstream, &book));
@@ -287,21 +361,25 @@ async fn serve(listener: TcpListener, upstream: String, book: Arc<Mutex<Book>>) 
     }
 }
 
+fn broken_off(what: &str) -> BoxError {
+    format!("{what}, as the test says").into()
+}
+
 type Answered = Response<Either<Altered, Full<Bytes>>>;
 
 /// One request through the proxy; an `Err` breaks the client's connection off.
 async fn forward(request: Request<Incoming>, upstream: &str, book: &Mutex<Book>) -> Result<Answered, BoxError> {
     let seen = Seen::of(&request);
-    let (sent, received, opening) =
-        (Arc::clone(&seen.sent), Arc::clone(&seen.received), Some(Arc::clone(&seen.opening)));
-    let (act, number) = {
+    let (sent, received, opening) = (Arc::clone(&seen.sent), Arc::clone(&seen.received), Arc::clone(&seen.opening));
+    let (act, number, _waiting) = {
         let mut book = lock(book);
-        let act = book.rules.iter_mut().find_map(|rule| rule.claims(&seen).then(|| rule.act.clone()));
+        let ruled = book.rules.iter_mut().find_map(|rule| rule.claims(&seen).then(|| rule.act.clone()));
+        let act = ruled.or_else(|| book.weather.as_mut().map(|weather| weather(&seen)));
         book.seen.push(seen);
-        (act.unwrap_or(Act::Pass), book.seen.len() - 1)
+        (act.unwrap_or(Act::Pass), book.seen.len() - 1, book.crowd.enter())
     };
     let (request_change, response_change) = changes(&act);
-    let outgoing = request.map(|body| Altered { opening, ..Altered::new(body, request_change, sent) });
+    let outgoing = request.map(|body| Altered::new(body, request_change, sent).opening(&opening));
     let answered = match act {
         Act::Answer { status, headers, body } => {
             // The client is to have sent its whole request, as with a server that reads before it answers.
@@ -314,7 +392,23 @@ async fn forward(request: Request<Incoming>, upstream: &str, book: &Mutex<Book>)
         }
         Act::LoseAnswer => {
             drain(pass(outgoing, upstream).await?.into_body()).await?;
-            return Err("the answer is lost, as the test says".into());
+            return Err(broken_off("the answer is lost"));
+        }
+        Act::HangUp => return Err(broken_off("nobody listens")),
+        Act::Stall(Moment::Before) => std::future::pending().await,
+        Act::Stall(Moment::After) => {
+            drain(pass(outgoing, upstream).await?.into_body()).await?;
+            std::future::pending().await
+        }
+        Act::Shorten(_, framing) => {
+            let mut answer = pass(outgoing, upstream).await?;
+            answer.headers_mut().remove(CONTENT_LENGTH);
+            answer.headers_mut().remove(TRANSFER_ENCODING);
+            *answer.version_mut() = match framing {
+                Framing::Chunked => Version::HTTP_11,
+                Framing::Closed => Version::HTTP_10,
+            };
+            answer.map(|body| Either::Left(Altered::new(body, response_change, received)))
         }
         Act::Keep(code) => keep(outgoing, code, book).await?,
         Act::AnswerAfter { status, body } => {
@@ -335,7 +429,8 @@ async fn forward(request: Request<Incoming>, upstream: &str, book: &Mutex<Book>)
         | Act::CutRequest(_)
         | Act::CutResponse(_)
         | Act::FlipRequest(_)
-        | Act::FlipResponse(_) => {
+        | Act::FlipResponse(_)
+        | Act::Stall(Moment::InRequest(_) | Moment::InResponse(_)) => {
             pass(outgoing, upstream).await?.map(|body| Either::Left(Altered::new(body, response_change, received)))
         }
     };
@@ -353,7 +448,12 @@ fn changes(act: &Act) -> (Change, Change) {
         Act::CutResponse(at) => (Change::None, Change::Cut(at)),
         Act::FlipRequest(at) => (Change::Flip(at), Change::None),
         Act::FlipResponse(at) => (Change::None, Change::Flip(at)),
-        Act::Pass
+        Act::Stall(Moment::InRequest(at)) => (Change::Stall(at), Change::None),
+        Act::Stall(Moment::InResponse(at)) => (Change::None, Change::Stall(at)),
+        Act::Shorten(at, _) => (Change::None, Change::End(at)),
+        Act::Stall(Moment::Before | Moment::After)
+        | Act::HangUp
+        | Act::Pass
         | Act::Answer { .. }
         | Act::Delay(_)
         | Act::HideHeaders(_)
@@ -412,139 +512,6 @@ fn made_up(status: u16, headers: &[(&'static str, String)], body: String) -> Res
         response = response.header(*name, value);
     }
     Ok(response.body(Either::Right(Full::new(Bytes::from(body))))?)
-}
-
-/// What happens to a body on its way.
-#[derive(Clone, Copy, Debug)]
-enum Change {
-    None,
-    /// Breaks off after so many bytes.
-    Cut(u64),
-    /// Flips the lowest bit of this byte.
-    Flip(u64),
-    /// Bytes a second.
-    Slow(u64),
-}
-
-/// A body that is changed while it streams.
-struct Altered {
-    inner: Incoming,
-    change: Change,
-    done: u64,
-    wait: Option<Pin<Box<tokio::time::Sleep>>>,
-    /// What a slowed body has read and not passed on yet.
-    held: Bytes,
-    /// What leaves as soon as the wait is over.
-    due: Option<Bytes>,
-    counter: Arc<AtomicU64>,
-    opening: Option<Arc<OnceLock<Bytes>>>,
-    broken: bool,
-}
-
-/// As much of a body's beginning is kept.
-const OPENING: usize = 64;
-
-impl Altered {
-    fn new(inner: Incoming, change: Change, counter: Arc<AtomicU64>) -> Self {
-        Self {
-            inner,
-            change,
-            done: 0,
-            wait: None,
-            held: Bytes::new(),
-            due: None,
-            counter,
-            opening: None,
-            broken: false,
-        }
-    }
-
-    /// The piece as it goes on.
-    fn alter(&mut self, piece: Bytes) -> Bytes {
-        if let Some(opening) = self.opening.take() {
-            opening.get_or_init(|| Bytes::copy_from_slice(&piece[..piece.len().min(OPENING)]));
-        }
-        let start = self.done;
-        let length = piece.len() as u64;
-        self.done += length;
-        match self.change {
-            Change::None => piece,
-            Change::Cut(at) if self.done > at => {
-                self.broken = true;
-                self.wait = Some(Box::pin(tokio::time::sleep(BEFORE_THE_CUT)));
-                piece.slice(..usize::try_from(at - start).expect("a piece fits in memory"))
-            }
-            Change::Cut(_) => piece,
-            Change::Flip(at) if (start..self.done).contains(&at) => {
-                let mut bytes = piece.to_vec();
-                bytes[usize::try_from(at - start).expect("a piece fits in memory")] ^= 1;
-                Bytes::from(bytes)
-            }
-            Change::Flip(_) => piece,
-            Change::Slow(rate) => {
-                self.held = piece;
-                self.charge(rate);
-                Bytes::new()
-            }
-        }
-    }
-
-    /// Makes the next twentieth of a second's bytes wait for their time.
-    fn charge(&mut self, rate: u64) {
-        let most = usize::try_from(rate / 20).unwrap_or(usize::MAX).max(1);
-        let next = self.held.split_to(most.min(self.held.len()));
-        let pause = Duration::from_micros(next.len() as u64 * 1_000_000 / rate.max(1));
-        self.wait = Some(Box::pin(tokio::time::sleep(pause)));
-        self.due = Some(next);
-    }
-}
-
-impl Body for Altered {
-    type Data = Bytes;
-    type Error = BoxError;
-
-    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        if let Some(wait) = &mut self.wait {
-            ready!(wait.as_mut().poll(context));
-            self.wait = None;
-        }
-        if let Some(due) = self.due.take() {
-            if let (Change::Slow(rate), false) = (self.change, self.held.is_empty()) {
-                self.charge(rate);
-            }
-            self.counter.fetch_add(due.len() as u64, Ordering::Relaxed);
-            return Poll::Ready(Some(Ok(Frame::data(due))));
-        }
-        if self.broken {
-            return Poll::Ready(Some(Err("cut, as the test says".into())));
-        }
-        let frame = match ready!(Pin::new(&mut self.inner).poll_frame(context)) {
-            None => return Poll::Ready(None),
-            Some(Err(broken)) => return Poll::Ready(Some(Err(broken.into()))),
-            Some(Ok(frame)) => frame,
-        };
-        let frame = match frame.into_data() {
-            Err(trailers) => trailers,
-            Ok(piece) => {
-                let piece = self.alter(piece);
-                if self.due.is_some() {
-                    return self.poll_frame(context);
-                }
-                self.counter.fetch_add(piece.len() as u64, Ordering::Relaxed);
-                Frame::data(piece)
-            }
-        };
-        Poll::Ready(Some(Ok(frame)))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        // A cut that falls on the very end must still be noticed by whoever reads.
-        !self.broken && self.due.is_none() && self.inner.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
-    }
 }
 
 /// A plain server for the proxy's own tests: answers each request with its method, path and body.

@@ -5,7 +5,11 @@ use std::io::{self, BufRead, Read as _};
 
 use serde::Deserialize;
 
-use super::{FORMAT, GENESIS, LONGEST_LINE, Tip, sha256_hex};
+use super::{FORMAT, GENESIS, LONGEST_LINE, MOST_BREAKS, Tip, sha256_hex};
+use crate::model::words::shown;
+
+/// The longest reason of a break, in characters: a line may hold anything.
+const REASON: usize = 500;
 
 /// Where a chain is broken.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,7 +34,7 @@ struct Link {
     count: Option<u64>,
 }
 
-/// Reads one file line by line; its memory is one line and the breaks found.
+/// Reads one file line by line; its memory is one line and the first of the breaks found.
 #[derive(Debug)]
 pub struct Reader {
     name: String,
@@ -42,6 +46,8 @@ pub struct Reader {
     receipts: u64,
     lost: u64,
     breaks: Vec<Break>,
+    /// Breaks beyond [`MOST_BREAKS`].
+    further: u64,
 }
 
 /// Where a file takes the chain up.
@@ -103,7 +109,8 @@ impl Reader {
     #[must_use]
     pub fn new(name: impl Into<String>) -> Self {
         let name = name.into();
-        Self { name, tip: None, first: None, closed: false, line: 0, receipts: 0, lost: 0, breaks: Vec::new() }
+        let breaks = Vec::new();
+        Self { name, tip: None, first: None, closed: false, line: 0, receipts: 0, lost: 0, breaks, further: 0 }
     }
 
     /// Reads a whole file. A broken line does not end it: what follows is held against the line as it is. An error of
@@ -171,6 +178,11 @@ impl Reader {
             self.object("is missing: the file has no closing line, so its end was removed or never written".to_owned());
             self.line -= 1;
         }
+        if self.further > 0 {
+            let reason = format!("is followed by {} further breaks, which are not told one by one", self.further);
+            let line = self.breaks.last().map_or(self.line, |last| last.line);
+            self.breaks.push(Break { file: self.name.clone(), line, reason });
+        }
         let Self { name, tip, first, line, receipts, lost, breaks, .. } = self;
         let sheet = tip.zip(first).map(|(tip, start)| Sheet { name, start, tip, lines: line, receipts, lost });
         (sheet, breaks)
@@ -209,7 +221,11 @@ impl Reader {
     }
 
     fn object(&mut self, reason: String) {
-        self.breaks.push(Break { file: self.name.clone(), line: self.line, reason });
+        if self.breaks.len() < MOST_BREAKS {
+            self.breaks.push(Break { file: self.name.clone(), line: self.line, reason: shown(&reason, REASON) });
+        } else {
+            self.further = self.further.saturating_add(1);
+        }
     }
 }
 

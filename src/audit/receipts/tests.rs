@@ -1,4 +1,5 @@
 use super::*;
+use crate::damage::{self, cases, is_a_sentence};
 use crate::model::digest::Algorithm;
 use proptest::prelude::*;
 use proptest::sample::Index;
@@ -266,4 +267,29 @@ proptest! {
         let second = vec![tip.open(Timestamp(1)), tip.receipt(&receipt(9)), tip.close()];
         prop_assert_eq!(checked(&[lines, second]).breaks, vec![]);
     }
+}
+
+proptest! {
+    #![proptest_config(cases(1000))]
+
+    #[test]
+    fn hostile_files_are_answered(text in damage::damaged(written(&[2, 3]).into_iter().map(|lines| lines.concat()).collect())) {
+        for file in [text.clone(), pack(text.as_slice()).unwrap()] {
+            let plain = Reader::read("plain", file.as_slice());
+            let unpacked = Reader::read("packed", unpack(file.as_slice()));
+            for found in check([plain, unpacked]).breaks {
+                is_a_sentence(&found.reason)?;
+            }
+        }
+    }
+}
+
+/// P10: a small file that unpacks to nothing but broken lines is told with some of them.
+#[test]
+fn hostile_files_stay_small() {
+    let bomb = pack(b"\n".repeat(4 << 20).as_slice()).unwrap();
+    assert!(bomb.len() < 64 << 10);
+    let checked = check([Reader::read("bomb", unpack(bomb.as_slice()))]);
+    assert!((1..=MOST_BREAKS + 2).contains(&checked.breaks.len()), "{}", checked.breaks.len());
+    assert!(checked.breaks.iter().any(|found| found.reason.contains("further")), "{:?}", checked.breaks.last());
 }

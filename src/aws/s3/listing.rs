@@ -13,12 +13,14 @@ use super::headers;
 use crate::aws::fault::Site;
 use crate::model::fault::{Fault, FaultKind};
 use crate::model::object::{ETag, Key, Timestamp, VersionEntry, VersionId};
+use crate::model::words::shown;
 use crate::ports::VersionPage;
 
 /// Reads one page.
 pub(super) fn read(xml: &[u8], site: Site) -> Result<VersionPage, Fault> {
     // S3 may answer 200 with an incomplete document: that passes, so it must not read as a refusal (aws-semantics 3.6).
-    parse(xml).map_err(|detail| site.fault(FaultKind::Transient, format!("the listing could not be read: {detail}")))
+    let unreadable = |detail: String| format!("the listing could not be read: {}", shown(&detail, REASON));
+    parse(xml).map_err(|detail| site.fault(FaultKind::Transient, unreadable(detail)))
 }
 
 /// One `<Version>` or `<DeleteMarker>`, as far as it has been read.
@@ -41,6 +43,7 @@ struct Page {
     truncated: bool,
     next_key: Option<String>,
     next_version: Option<String>,
+    too_many: bool,
     root: bool,
 }
 
@@ -61,14 +64,29 @@ fn parse(xml: &[u8]) -> Result<VersionPage, String> {
         [_, b"Version", b"Size"] => row.size = text.parse().ok(),
         [_, kind @ (b"Version" | b"DeleteMarker")] => {
             let marker = *kind == b"DeleteMarker";
-            page.rows.push(Row { marker, ..std::mem::take(&mut row) });
+            let row = Row { marker, ..std::mem::take(&mut row) };
+            page.too_many = page.rows.len() >= MOST;
+            if !page.too_many {
+                page.rows.push(row);
+            }
         }
         [root] => page.root = *root == b"ListVersionsResult",
         _ => {}
     })?;
+    if page.too_many {
+        return Err(format!("it has more entries than {MOST}"));
+    }
     // Any other document would read as a page without versions, and what is not listed counts as gone.
     if page.root { finish(page) } else { Err("it is no listing".to_owned()) }
 }
+
+/// Entries of one page at most: S3 sends a thousand, whatever is asked for (API reference, `MaxKeys`); some stores more.
+pub(super) const MOST: usize = 10_000;
+
+/// The longest reason why a document cannot be read, in characters.
+pub(super) const REASON: usize = 400;
+/// How deep elements may lie at all: S3's own lie at six.
+const DEEPEST: usize = 32;
 
 /// How deep the elements lie that anybody asks for.
 const DEPTH: usize = 3;
@@ -88,6 +106,9 @@ pub(super) fn elements(xml: &[u8], mut tell: impl FnMut(&[&[u8]], &str)) -> Resu
                     name.extend_from_slice(tag.local_name().as_ref());
                 }
                 depth += 1;
+                if depth > DEEPEST {
+                    return Err("its elements lie too deep".to_owned());
+                }
                 text.clear();
             }
             Event::Text(piece) => text.push_str(&piece.decode().map_err(|error| error.to_string())?),

@@ -11,6 +11,7 @@ use super::{headers, listing};
 use crate::model::digest::{Algorithm, ChecksumType};
 use crate::model::fault::{Fault, FaultKind};
 use crate::model::object::{ETag, Key, KeyOrder, Listed, Timestamp};
+use crate::model::words::shown;
 use crate::ports::{ListFrom, ObjectPage};
 
 /// S3's page size, also when more is asked for (aws-semantics 3.1).
@@ -107,10 +108,15 @@ struct Page {
     encoded: bool,
     truncated: Option<bool>,
     token: Option<String>,
+    too_many: bool,
     root: bool,
 }
 
-fn read(xml: &[u8]) -> Result<(Vec<Listed>, Option<ListFrom>), String> {
+pub(super) fn read(xml: &[u8]) -> Result<(Vec<Listed>, Option<ListFrom>), String> {
+    parse(xml).map_err(|reason| shown(&reason, listing::REASON))
+}
+
+fn parse(xml: &[u8]) -> Result<(Vec<Listed>, Option<ListFrom>), String> {
     let mut page = Page::default();
     let mut row = Row::default();
     listing::elements(xml, |path, text| match path {
@@ -124,13 +130,22 @@ fn read(xml: &[u8]) -> Result<(Vec<Listed>, Option<ListFrom>), String> {
             b"ChecksumType" => row.kind = headers::checksum_type(text),
             _ => {}
         },
-        [_, b"Contents"] => page.rows.push(std::mem::take(&mut row)),
+        [_, b"Contents"] => {
+            let row = std::mem::take(&mut row);
+            page.too_many = page.rows.len() >= listing::MOST;
+            if !page.too_many {
+                page.rows.push(row);
+            }
+        }
         [_, b"EncodingType"] => page.encoded = text == "url",
         [_, b"IsTruncated"] => page.truncated = Some(text == "true"),
         [_, b"NextContinuationToken"] => page.token = Some(text.to_owned()),
         [root] => page.root = *root == b"ListBucketResult",
         _ => {}
     })?;
+    if page.too_many {
+        return Err(format!("it has more entries than {}", listing::MOST));
+    }
     if !page.root {
         return Err("it is no listing".to_owned());
     }

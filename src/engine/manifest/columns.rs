@@ -4,7 +4,11 @@ use csv::ReaderBuilder;
 use percent_encoding::percent_decode_str;
 
 use crate::model::object::{ETag, Key, Timestamp, VersionId};
+use crate::model::words::shown;
 use crate::plan::route::MAX_KEY_BYTES;
+
+/// The longest reason why a line or a manifest is of no use, in characters.
+pub(super) const REASON: usize = 300;
 
 /// What each column of a list tells.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -85,6 +89,10 @@ impl Columns {
 
     /// Reads one line of a list of that bucket; otherwise why it cannot be.
     pub(super) fn read(&self, line: &[u8], bucket: &str) -> Result<Row, String> {
+        self.row(line, bucket).map_err(|reason| shown(&reason, REASON))
+    }
+
+    fn row(&self, line: &[u8], bucket: &str) -> Result<Row, String> {
         let mut fields = csv::StringRecord::new();
         let mut reader = ReaderBuilder::new().has_headers(false).flexible(true).buffer_capacity(256).from_reader(line);
         // A quote that is never closed would pass: the end of the line closes it.
@@ -150,6 +158,7 @@ fn key(text: &str) -> Result<Key, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::damage::{cases, corpus, damaged, is_a_sentence};
     use proptest::prelude::*;
 
     fn plain(line: &str) -> Result<Row, String> {
@@ -223,11 +232,21 @@ mod tests {
             let row = plain(&format!("\"acme\",\"{encoded}\",\"v1\""));
             prop_assert_eq!(row.map(|row| row.key), Ok(Key::new(key)));
         }
+    }
+
+    proptest! {
+        #![proptest_config(cases(2000))]
 
         #[test]
-        fn no_line_breaks_the_reader(line in proptest::collection::vec(any::<u8>(), 0..80)) {
-            if let Ok(row) = Columns::plain().read(&line, "acme") {
-                prop_assert!(!row.key.as_str().is_empty());
+        fn hostile_lines_are_answered(text in damaged(corpus("list"))) {
+            let inventory = Columns::named("Bucket,Key,VersionId,IsLatest,IsDeleteMarker,Size,LastModifiedDate,ETag");
+            for columns in [Columns::plain(), inventory.unwrap()] {
+                for line in text.split(|byte| *byte == b'\n').take(30) {
+                    match columns.read(line, "acme") {
+                        Ok(row) => prop_assert!((1..=1024).contains(&row.key.as_str().len())),
+                        Err(reason) => is_a_sentence(&reason)?,
+                    }
+                }
             }
         }
     }

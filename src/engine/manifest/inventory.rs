@@ -2,11 +2,12 @@
 
 use serde::Deserialize;
 
-use super::columns::Columns;
+use super::columns::{Columns, REASON};
 use crate::model::object::Key;
+use crate::model::words::shown;
 
-/// The longest manifest: one of ten thousand files takes some 2 MB.
-pub(super) const LONGEST: u64 = 64 << 20;
+/// The longest manifest: one of ten thousand files takes some 2 MB, and all of it is held in memory.
+pub(super) const LONGEST: u64 = 16 << 20;
 
 /// What a manifest says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,6 +49,10 @@ struct WrittenFile {
 
 /// Reads a manifest of that source bucket; otherwise one sentence on why it is of no use.
 pub(super) fn read(text: &[u8], source_bucket: &str) -> Result<Inventory, String> {
+    parse(text, source_bucket).map_err(|reason| shown(&reason, REASON))
+}
+
+fn parse(text: &[u8], source_bucket: &str) -> Result<Inventory, String> {
     let written: Written =
         serde_json::from_slice(text).map_err(|error| format!("it is no manifest of an S3 Inventory: {error}"))?;
     if written.source_bucket != source_bucket {
@@ -76,6 +81,8 @@ fn file_of(written: &WrittenFile) -> Result<File, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::damage::{cases, corpus, damaged, is_a_sentence};
+    use proptest::prelude::*;
 
     fn manifest(from: &str, to: &str) -> Result<Inventory, String> {
         let text = r#"{"sourceBucket": "acme", "destinationBucket": "arn:aws:s3:::acme-lists", "version": "2016-11-30",
@@ -110,6 +117,18 @@ mod tests {
         ] {
             let reason = manifest(from, to).unwrap_err();
             assert!(reason.contains(told), "{reason}");
+        }
+    }
+
+    proptest! {
+        #![proptest_config(cases(1000))]
+
+        #[test]
+        fn hostile_manifests_are_answered(text in damaged(corpus("inventory"))) {
+            match read(&text, "acme") {
+                Err(reason) => is_a_sentence(&reason)?,
+                Ok(inventory) => prop_assert!(inventory.files.iter().all(|file| !file.key.as_str().is_empty())),
+            }
         }
     }
 }

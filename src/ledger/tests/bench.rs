@@ -1,5 +1,5 @@
-//! How fast, how large: run by hand, `cargo test --lib ledger_bench -- --ignored --nocapture`. `REPL_BENCH_JOBS` sets
-//! the number of jobs; the profile matters, so say it with the numbers.
+//! How fast, how large: `bench/ledger` runs it. `REPL_BENCH_JOBS` sets the number of jobs; the profile matters, so say
+//! it with the numbers.
 
 use super::*;
 
@@ -10,7 +10,7 @@ fn resident_kib() -> u64 {
 }
 
 /// A job as S3 would tell it: key of 45 bytes, 32 bytes of version id, MD5, sequencer.
-fn realistic(n: u64) -> Job {
+pub(super) fn realistic(n: u64) -> Job {
     let mixed = n.wrapping_mul(0x9e37_79b9_7f4a_7c15);
     let key = format!("photos/2026/11/{:02}/{mixed:016x}-{n:08}.jpg", n % 31);
     Job {

@@ -227,6 +227,30 @@ async fn a_new_event_for_a_probe_that_is_out_is_a_new_job() {
     assert_eq!(all(&ledger, at(31)).await[0].take_all().len(), 1);
 }
 
+/// With `ack = "settled"` a message waits for its job: every end has to be told, also those that nobody settles.
+#[tokio::test]
+async fn ends_within_the_ledger_are_told() {
+    let ledger = on(&MemoryKv::new());
+    parked(&ledger, many(2), &fault(FaultKind::Denied), at(0)).await;
+    assert_eq!(ledger.drop_parked(&Release::Key(Key::new("k0000")), at(1)).await.unwrap(), 1);
+    assert_eq!(ledger.take_ended(), [], "nobody asked yet, so nothing is kept");
+    ledger.watch_ends();
+    assert_eq!(ledger.drop_parked(&Release::All, at(2)).await.unwrap(), 1);
+    let told = ledger.take_ended();
+    assert_eq!(told.iter().map(|ended| ended.into).collect::<Vec<_>>(), [None]);
+    assert_eq!(ledger.take_ended(), [], "each once");
+
+    parked(&ledger, vec![job("a", "1", 1)], &fault(FaultKind::Denied), at(0)).await;
+    let mut lane = all(&ledger, at(30)).await.remove(0);
+    let into = ledger.admit(work(vec![job("a", "1", 1)])).await.unwrap().ids[0];
+    let probe = lane.next().unwrap();
+    let id = probe.id();
+    ledger.park(probe, &fault(FaultKind::Denied), at(30)).await.unwrap();
+    drop(lane);
+    assert_eq!(ledger.release(&Release::All).await.unwrap(), 1);
+    assert_eq!(ledger.take_ended(), [Ended { id, into: Some(into) }], "the same work waits already");
+}
+
 #[tokio::test]
 async fn a_restored_object_releases_what_was_archived() {
     let ledger = on(&MemoryKv::new());

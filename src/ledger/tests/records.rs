@@ -21,7 +21,7 @@ use crate::model::job::Applied;
 use crate::model::limits::{Bound, Concurrency, Limits as Bounds};
 use crate::ports::UploadChecksum;
 
-fn names() -> Names {
+pub(super) fn names() -> Names {
     let mut names = Names::default();
     names.enter(NameKind::Target, "dr", None);
     names.enter(NameKind::Rule, "all", None);
@@ -151,6 +151,35 @@ fn tally() -> Tally {
 
 fn quarantined() -> Quarantined {
     Quarantined { id: 0, message_id: "m".into(), reason: "r".into(), received: Timestamp(5), body: "{".into() }
+}
+
+/// One record of each kind, as it lies on the disk.
+pub(super) fn samples() -> Vec<Vec<u8>> {
+    let names = names();
+    let told =
+        Happened::Told { kind: ChangeKind::Write, sequencer: Some(Sequencer::new("00FF")), changed: Timestamp(6) };
+    let (key, target, version) = (Key::new("a"), TargetId::new("dr"), VersionId::new("v1"));
+    let happening = Happening { target: target.clone(), version, at: Timestamp(5), what: told };
+    let hour = Hour::of(vec![(28_333_333, 5), (28_333_335, 1)]).unwrap();
+    let tripped = Some((Timestamp(7), "r".to_owned()));
+    let part = SentPart { number: 3, etag: ETag::new("aabb"), size: 9, checksum: "CRC=".to_owned(), md5: None };
+    vec![
+        lane().encode(&names),
+        waiting().encode(&names),
+        Parked { waiting: waiting(), probes: 3, next_probe: Timestamp(8) }.encode(&names),
+        group().encode(&names),
+        applied().encode(&names),
+        note().encode(&names),
+        replica().encode(&names),
+        upload(PartSizes::of(&[8, 8, 5])).encode(&names),
+        upload(PartSizes::of(&[8, 7, 5])).encode(&names),
+        tally().encode(&names),
+        quarantined().encode(&names),
+        part.encode(&names),
+        BrakeRecord { target, hour, keys: Some((9, Timestamp(5))), tripped }.encode(&names),
+        HappeningRecord { key, happening }.encode(&names),
+        encode_leaf(b"\x10ab", &[(b"\x10abc".to_vec(), b"one".to_vec()), (b"\x10abd".to_vec(), Vec::new())]),
+    ]
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -360,17 +389,6 @@ proptest! {
     fn every_job_reads_back_and_no_part_of_it_does(waiting in any_waiting(), probes in any::<u32>()) {
         reads_back(&waiting)?;
         reads_back(&Parked { waiting, probes, next_probe: Timestamp(u64::from(probes)) })?;
-    }
-
-    #[test]
-    fn no_bytes_make_a_reader_fail_badly(bytes in proptest::collection::vec(any::<u8>(), 0..80)) {
-        let bytes: Vec<u8> = std::iter::once(1).chain(bytes).collect();
-        let names = names();
-        if let Ok(read) = Waiting::decode(&bytes, &names) {
-            prop_assert_eq!(Waiting::decode(&read.encode(&names), &names).unwrap(), read);
-        }
-        drop((LaneRecord::decode(&bytes, &names), GroupRecord::decode(&bytes, &names)));
-        drop((Tally::decode(&bytes, &names), UploadRecord::decode(&bytes, &names), decode_leaf(b"x", &bytes)));
     }
 
     /// Keys on disk are in the order of [`Sequencer::compare`].

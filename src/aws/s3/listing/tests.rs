@@ -1,6 +1,9 @@
 use super::*;
+use crate::aws::s3::objects;
+use crate::damage::{cases, corpus, damaged, is_a_sentence};
 use crate::model::fault::Side;
 use crate::model::object::ETag;
+use proptest::prelude::*;
 
 fn site() -> Site {
     Site::new(Side::Source, "list versions")
@@ -85,4 +88,39 @@ fn what_is_missing_is_named() {
         let fault = read(PAGE.replace(from, to).as_bytes(), site()).unwrap_err();
         assert!(fault.detail.contains(word), "{fault}");
     }
+}
+
+proptest! {
+    #![proptest_config(cases(2000))]
+
+    #[test]
+    fn hostile_listings_are_answered(xml in damaged(corpus("listing"))) {
+        match read(&xml, site()) {
+            Ok(page) => prop_assert!(page.entries.len() <= MOST),
+            Err(fault) => is_a_sentence(&fault.to_string())?,
+        }
+        match objects::read(&xml) {
+            Ok((entries, _)) => prop_assert!(entries.len() <= MOST),
+            Err(reason) => is_a_sentence(&reason)?,
+        }
+    }
+}
+
+/// P10: what a store sends as one page of a listing takes no more memory than a page may.
+#[test]
+fn hostile_listings_stay_small() {
+    let document = |root: &str, piece: &str| format!("<{root}>{}</{root}>", piece.repeat((1 << 20) / piece.len()));
+    for (root, piece) in [
+        ("ListVersionsResult", "<Version/>"),
+        ("ListVersionsResult", "<DeleteMarker></DeleteMarker>"),
+        ("ListBucketResult", "<Contents/>"),
+    ] {
+        let xml = document(root, piece);
+        let detail = read(xml.as_bytes(), site()).unwrap_err().detail;
+        let other = objects::read(xml.as_bytes()).unwrap_err();
+        let told = if root == "ListBucketResult" { &other } else { &detail };
+        assert!(told.contains("more entries than"), "{detail} and {other}");
+    }
+    let deep = "<a>".repeat(1 << 18);
+    assert!(read(deep.as_bytes(), site()).unwrap_err().detail.contains("too deep"));
 }

@@ -1,5 +1,6 @@
 use super::*;
 use crate::audit::receipts::pack;
+use crate::damage::{cases, corpus, damaged, is_a_sentence};
 use proptest::prelude::*;
 
 /// The lines of a file on disk. No store is asked for.
@@ -61,4 +62,22 @@ fn a_packed_file_that_breaks_off_is_damaged() {
     let middle = damaged.len() / 2;
     damaged[middle] ^= 0x55;
     assert_eq!(run(read(&damaged)).unwrap_err().kind, FaultKind::Corrupt);
+}
+
+proptest! {
+    #![proptest_config(cases(300))]
+
+    /// Packed and damaged, or damaged and packed: lines, or one sentence; in bounded memory either way.
+    #[test]
+    fn hostile_packing_is_answered(text in damaged(corpus("list")), packed in damaged(vec![
+        pack(b"acme,key\n".repeat(50).as_slice()).unwrap(),
+        pack(vec![0; 3 << 20].as_slice()).unwrap(),
+        [pack(b"acme,a\n".as_slice()).unwrap(), pack(b"acme,b".as_slice()).unwrap()].concat(),
+    ])) {
+        for file in [pack(text.as_slice()).unwrap(), packed] {
+            if let Err(fault) = run(read(&file)) {
+                is_a_sentence(&fault.detail)?;
+            }
+        }
+    }
 }

@@ -297,6 +297,7 @@ async fn a_part_that_the_target_has_otherwise_does_not_become_visible() {
         let broken = move |seen: &Seen| sent(seen) && seen.query["partNumber"] == number;
         target.add(Rule::when(broken, Act::FlipRequest(4 * MIB as u64)).times(1));
         target.add(Rule::when(|_| true, Act::HideHeaders("x-amz-checksum-")));
+        pair.announce().await;
         let report = catch_up(&pair).await.expect_code(0).json();
         assert_eq!(compare(&pair).await, nothing());
         assert_eq!(report["failed"].as_u64(), Some(0));

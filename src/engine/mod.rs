@@ -176,6 +176,9 @@ pub fn chance() -> f64 {
 /// How long a bucket's versioning state is believed.
 const VERSIONING_BELIEVED: Duration = Duration::from_secs(300);
 
+/// What was answered last, and when. Held by the one who asks.
+type Told<T> = tokio::sync::Mutex<Option<(tokio::time::Instant, Result<T, Fault>)>>;
+
 /// What all parts of the engine share.
 #[derive(Debug)]
 struct Shared<W: World> {
@@ -191,7 +194,7 @@ struct Shared<W: World> {
     governing: governing::Governing,
     /// Rung when there may be something to claim.
     work: Notify,
-    versioning: Mutex<BTreeMap<Option<TargetId>, (tokio::time::Instant, Versioning)>>,
+    versioning: Mutex<BTreeMap<Option<TargetId>, Arc<Told<Versioning>>>>,
     server_side: Mutex<BTreeMap<TargetId, Proven>>,
     /// Targets that have refused bytes without a digest sent ahead of them.
     digests: Mutex<BTreeSet<TargetId>>,
@@ -374,28 +377,20 @@ impl<W: World> Shared<W> {
         self.versioning_of(Some(id.clone()), store).await
     }
 
-    /// Asks all buckets at once beforehand: else every lane that starts would. A fault is met again by the job.
-    async fn learn_versioning(&self) {
-        self.source_versioning().await.ok();
-        for id in self.settings.targets.keys() {
-            if let Some(store) = self.world.target(id) {
-                self.target_versioning(id, store).await.ok();
-            }
-        }
-    }
-
+    /// One asks, and those who come meanwhile wait for the same answer, also where it is a fault: lanes begin many at once.
     async fn versioning_of(&self, side: Option<TargetId>, store: &W::Store) -> Result<Versioning, Fault> {
-        let known = self.versioning.lock().unwrap_or_else(PoisonError::into_inner).get(&side).copied();
-        if let Some((asked, versioning)) = known
-            && asked.elapsed() < VERSIONING_BELIEVED
+        let came = tokio::time::Instant::now();
+        let told = Arc::clone(self.versioning.lock().unwrap_or_else(PoisonError::into_inner).entry(side).or_default());
+        let mut told = told.lock().await;
+        if let Some((when, told)) = &*told
+            && (told.is_ok() && when.elapsed() < VERSIONING_BELIEVED || *when > came)
         {
-            return Ok(versioning);
+            return told.clone();
         }
         self.budget.request().await;
-        let versioning = Box::pin(store.versioning()).await?;
-        let mut states = self.versioning.lock().unwrap_or_else(PoisonError::into_inner);
-        states.insert(side, (tokio::time::Instant::now(), versioning));
-        Ok(versioning)
+        let answer = Box::pin(store.versioning()).await;
+        *told = Some((tokio::time::Instant::now(), answer.clone()));
+        answer
     }
 
     fn proven(&self, target: &TargetId) -> Option<Proven> {

@@ -40,7 +40,6 @@ impl<W: World> super::Engine<W> {
             looks: LOOKS,
             started: shared.now(),
         };
-        shared.learn_versioning().await;
         let further = [looks.metadata, looks.tags].contains(&Further::Look);
         let differing = if further { ChangeKind::Mend } else { ChangeKind::Write };
         let (hole, holes, census) = (None, 0, Census::default());

@@ -119,7 +119,6 @@ struct Scan<'a, W: World> {
 
 async fn scan<W: World>(shared: &Arc<Shared<W>>, scope: &Scope, progress: &ScanProgress) -> Result<Scanned, Fault> {
     let rules = in_scope(&shared.settings.rules, scope);
-    shared.learn_versioning().await;
     let asked = async || shared.source_versioning().await.inspect_err(|fault| shared.pulse.fault(fault));
     let versioning = tokio::select! {
         versioning = patiently(asked) => versioning?,

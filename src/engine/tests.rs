@@ -205,3 +205,14 @@ async fn what_ends_during_a_drain_is_acknowledged() {
     assert_eq!((totals.not_replicated, totals.pending.operations), (1, 0), "it has no such tags");
     assert_eq!(queue.acknowledged(), [7]);
 }
+
+/// Lanes begin many at once, and each needs to know: a request for each of them would cost more than their objects.
+#[tokio::test]
+async fn those_who_ask_at_once_are_told_by_one_request() {
+    let bench = Bench::new(vec![rule("r", "t")]);
+    let world = Small::new(Store::default());
+    let engine = bench.engine(&world);
+    let told = futures_util::future::join_all((0..32).map(|_| engine.shared.source_versioning())).await;
+    assert!(told.iter().all(|told| *told == Ok(Versioning::Off)), "{told:?}");
+    assert_eq!(world.source.asked(), 1);
+}

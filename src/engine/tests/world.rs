@@ -32,6 +32,8 @@ pub(in crate::engine) struct Store(Arc<Shelf>);
 struct Shelf {
     objects: Mutex<BTreeMap<Key, Bytes>>,
     calls: AtomicUsize,
+    /// Questions for the bucket's versioning.
+    asked: AtomicUsize,
     /// Calls beyond so many wait.
     answered: watch::Sender<usize>,
     /// What a queue still has to hand out, and what was acknowledged.
@@ -44,6 +46,7 @@ impl Default for Store {
         Self(Arc::new(Shelf {
             objects: Mutex::default(),
             calls: AtomicUsize::default(),
+            asked: AtomicUsize::default(),
             answered: watch::channel(usize::MAX).0,
             messages: Mutex::default(),
             acknowledged: Mutex::default(),
@@ -70,6 +73,11 @@ impl Store {
     /// How often it was asked.
     pub(in crate::engine) fn calls(&self) -> usize {
         self.0.calls.load(Ordering::SeqCst)
+    }
+
+    /// How often it was asked whether it keeps versions.
+    pub(in crate::engine) fn asked(&self) -> usize {
+        self.0.asked.load(Ordering::SeqCst)
     }
 
     pub(in crate::engine) fn deliver(&self, message: Delivery<u32>) {
@@ -158,6 +166,8 @@ impl ObjectStore for Store {
     }
 
     async fn versioning(&self) -> Result<Versioning, Fault> {
+        self.0.asked.fetch_add(1, Ordering::SeqCst);
+        tokio::task::yield_now().await;
         Ok(Versioning::Off)
     }
 

@@ -148,7 +148,10 @@ async fn tell_apart<W: World>(
     let entries = versions_of(shared, at.store, &at.job().target_key).await?;
     let current = entries.first().and_then(|entry| entry.object.as_ref()).map(|(etag, _)| etag.clone());
     // Also for a comparison: the id of a version that we made is no matter of doubt.
-    let memory = shared.ledger.applied(&at.job().target, &at.job().target_key)?;
+    let memory = match &at.made {
+        Some(made) => Some(made.clone()),
+        None => shared.ledger.applied(&at.job().target, &at.job().target_key)?,
+    };
     let mut replicas = Vec::new();
     let (mut tip, mut own) = (None, None);
     let mut below = source.len();

@@ -17,7 +17,7 @@ use super::follow::Following;
 use super::receipts::{self, Brought};
 use super::transfer::{Carried, Judging, Landed, shown};
 use super::verify::Verdict;
-use super::{Conditions, Shared, TargetSettings, examine, follow, mend};
+use super::{Ack, Conditions, Shared, TargetSettings, examine, follow, mend};
 
 /// How often a lost race is decided again at once before the job waits its turn.
 pub(super) const ROUNDS: usize = 6;
@@ -92,6 +92,8 @@ pub(super) struct At<'a, W: World> {
     /// What the ledger remembers of the target key; nothing for a job of a comparison, or one that found a foreign object:
     /// those are there to doubt it.
     pub(super) applied: Option<Applied>,
+    /// What this very attempt has left at the target so far.
+    pub(super) made: Option<Applied>,
 }
 
 impl<W: World> At<'_, W> {
@@ -99,7 +101,7 @@ impl<W: World> At<'_, W> {
         self.claim.job()
     }
 
-    fn overwriting(&self) -> Overwriting {
+    pub(super) fn overwriting(&self) -> Overwriting {
         match self.target_versioning {
             Versioning::Enabled => Overwriting::KeepsVersion,
             Versioning::Off | Versioning::Suspended => Overwriting::Destroys,
@@ -162,7 +164,7 @@ async fn settle<W: World>(shared: &Shared<W>, claim: Claim, finish: Finish) -> R
     if replicated {
         shared.pulse.replicated(&job, settled.lag, bytes);
     }
-    if shared.settings.ack == super::Ack::Settled {
+    if shared.settings.ack == Ack::Settled {
         shared.held.settled(&settled.ids);
     }
     shared.leave_receipts(receipts).await;
@@ -247,13 +249,67 @@ async fn attempt<W: World>(shared: &Arc<Shared<W>>, claim: &Claim, behind: Behin
     // Where an object stood in the way an operator may have taken away what is remembered, as the fault asks for.
     let remembers = job.origin == Origin::Event && claim.last_fault() != Some(FaultKind::Foreign);
     let applied = if remembers { shared.ledger.applied(&job.target, &job.target_key)? } else { None };
-    let at = At { claim, rule, history, tags, store, target, source_versioning, target_versioning, applied };
+    let at =
+        At { claim, rule, history, tags, store, target, source_versioning, target_versioning, applied, made: None };
     match job.kind {
-        ChangeKind::Write | ChangeKind::Restored => bring(shared, &at, behind.any).await,
-        ChangeKind::DeleteMarker => bring_marker(shared, &at).await,
+        ChangeKind::Write | ChangeKind::Restored => {
+            let finish = bring(shared, &at, behind.any).await?;
+            confirm(shared, at, finish, behind).await
+        }
+        ChangeKind::DeleteMarker => {
+            let finish = bring_marker(shared, &at).await?;
+            confirm(shared, at, finish, behind).await
+        }
         ChangeKind::Attributes => follow::follow(shared, &at, Following::Change).await,
         ChangeKind::Mend => mend::mend(shared, &at).await,
     }
+}
+
+/// Where several workers share a queue (`Ack::Settled`): looks whether what was written is the source's newest. If it is,
+/// nobody can have written anything newer before. If not, somebody may have, and have left the very ETag, or the very
+/// absence, that our condition asked for (versions A, B, A): then what is newer has to be put on top once more.
+async fn confirm<W: World>(
+    shared: &Arc<Shared<W>>,
+    at: At<'_, W>,
+    finish: Finish,
+    behind: Behind,
+) -> Result<Finish, Stop> {
+    let (mut at, mut finish) = (at, finish);
+    let own = finish.applied.as_ref().is_some_and(|left| left.version == at.job().version);
+    if shared.settings.ack == Ack::Admitted || (own && behind.content) {
+        // What is newer and waits right behind is put on top in any case.
+        return Ok(finish);
+    }
+    for _ in 0..ROUNDS {
+        if finish.outcome != Outcome::Replicated || is_newest(shared, &at, finish.applied.as_ref()).await? {
+            return Ok(finish);
+        }
+        at.made.clone_from(&finish.applied);
+        let again = match at.history {
+            History::All => examine::examine(shared, &at).await?,
+            History::Latest if at.rule.delete_markers && examine::source_is_deleted(shared, &at.job().key).await? => {
+                mark_latest(shared, &at).await?
+            }
+            History::Latest => bring_latest(shared, &at).await?,
+        };
+        match again {
+            Some(again) if again.outcome == Outcome::Replicated => finish = finish.and(again),
+            Some(_nothing_newer_there) => return Ok(finish),
+            None => {}
+        }
+    }
+    Err(raced("confirm what is newest").into())
+}
+
+/// Whether the source has nothing newer than what was left at the target.
+async fn is_newest<W: World>(shared: &Shared<W>, at: &At<'_, W>, left: Option<&Applied>) -> Result<bool, Fault> {
+    let Some(left) = left else { return Ok(true) };
+    shared.budget.request().await;
+    Ok(match shared.world.source().head(&at.job().key, &Pick::Current).await? {
+        Found::Object(head) => decide::holds(left, &head),
+        // Some stores do not tell a marker on a HEAD.
+        Found::DeleteMarker | Found::Missing => left.marker || !at.rule.delete_markers,
+    })
 }
 
 enum Ruling<'r> {
@@ -313,7 +369,7 @@ async fn redirect<W: World>(shared: &Shared<W>, claim: &Claim, rule: &Rule) -> R
     let moved = Job { rule: rule.id.clone(), target_key: rule.target_key(&job.key), ..job.clone() };
     let admission = crate::ledger::Admission { jobs: vec![moved], now: shared.now(), ..Default::default() };
     let admitted = shared.ledger.admit(admission).await?;
-    if shared.settings.ack == super::Ack::Settled {
+    if shared.settings.ack == Ack::Settled {
         admitted.ids.iter().for_each(|moved| shared.held.moved(claim.id(), *moved));
     }
     shared.work.notify_one();
@@ -412,7 +468,11 @@ pub(super) async fn bring_latest<W: World>(shared: &Arc<Shared<W>>, at: &At<'_, 
     shared.budget.request().await;
     let mut target = at.store.head(&job.target_key, &Pick::Current).await?;
     if let Found::Object(head) = &mut target {
+        let told = Stamp::read(&head.attributes.metadata).is_some();
         recall_stamp(shared, &job.target, job, head)?;
+        if !told && at.claim.attempts() > 0 && !decide::same_attributes(&source, head) {
+            disown(&source, head);
+        }
     }
     let origin = if at.claim.last_fault() == Some(FaultKind::Corrupt) { Origin::Scan } else { job.origin };
     match decide::clash(&source, &target, origin, at.overwriting()) {
@@ -424,6 +484,14 @@ pub(super) async fn bring_latest<W: World>(shared: &Arc<Shared<W>>, at: &At<'_, 
             Carried::NotReplicated(reason) => Ok(Some(Finish::without_write(Outcome::NotReplicated(reason)))),
             Carried::Examine | Carried::Raced | Carried::Missing | Carried::DeleteMarker => Ok(None),
         },
+    }
+}
+
+/// What an earlier attempt may have sent has the source's attributes: equal bytes with others are somebody else's.
+fn disown(source: &Head, target: &mut Head) {
+    let stamp = Stamp::read(&target.attributes.metadata);
+    if stamp.is_some_and(|stamp| stamp.names(&source.version, &source.etag, source.modified)) {
+        Stamp::strip(&mut target.attributes.metadata);
     }
 }
 

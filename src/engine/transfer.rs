@@ -13,7 +13,7 @@ use crate::model::job::Origin;
 use crate::model::object::{Encryption, Found, Head, Tags, VersionId, Versioning};
 use crate::model::stamp::Stamp;
 use crate::model::usage::STANDARD;
-use crate::plan::decide::{self, Reading};
+use crate::plan::decide::{self, Overwriting, Reading};
 use crate::plan::parts::{self, Layout, SourceLayout, WORTH_COPYING};
 use crate::ports::{
     Condition, CopySource, Fetched, Got, NewObject, ObjectStore, Payload, Pick, Read, Sealing, World, Written,
@@ -342,13 +342,13 @@ impl<W: World> Shared<W> {
                 (written, Ok(Ok(hashed))) => (written, hashed),
                 // The body's own fault says more than the broken request that it caused.
                 (Err(_), Ok(Err(fault))) => return Err(fault.into()),
-                (Err(fault), Err(_)) => return lost(fault),
+                (Err(fault), Err(_)) => return self.lost(at, &head, stamped, fault).await,
                 (Ok(_), _) => return Err(unread().into()),
             }
         };
         let written = match written {
             Ok(written) => written,
-            Err(fault) => return lost(fault),
+            Err(fault) => return self.lost(at, &head, stamped, fault).await,
         };
         let verdict = expected.verdict(&hashed, &written)?;
         self.finish(at, head, Sent { object, written, verdict, stamped }).await
@@ -400,7 +400,7 @@ impl<W: World> Shared<W> {
                         let verdict = self.compare(at, head, &written).await?;
                         self.finish(at, head.clone(), Sent { object, written, verdict, stamped }).await
                     }
-                    Err(fault) => lost(fault),
+                    Err(fault) => self.lost(at, head, stamped, fault).await,
                 }
             }
         }
@@ -436,6 +436,27 @@ impl<W: World> Shared<W> {
             Checksums::Ignored => by_etag(verdict, &head, &written),
         };
         Ok(Carried::Landed(Box::new(Landed { head, written, verdict, stamped })))
+    }
+
+    /// A write that did not succeed: it lost its condition, or failed. Where only its answer may have been lost, where
+    /// nothing at the object will tell that it is ours, and where it could not be overwritten therefore, the ledger
+    /// remembers what was sent: by its ETag it is known again.
+    pub(super) async fn lost(&self, at: &At<'_, W>, head: &Head, stamped: bool, fault: Fault) -> Result<Carried, Stop> {
+        if fault.kind == FaultKind::Raced {
+            return Ok(Carried::Raced);
+        }
+        let may_be_there = fault.kind == FaultKind::Transient && !stamped;
+        if may_be_there && at.overwriting() == Overwriting::Destroys && decide::plain(&head.encryption) {
+            let sent = Replica {
+                source_version: head.version.clone(),
+                source_etag: head.etag.clone(),
+                modified: head.modified,
+                target_version: None,
+                target_etag: head.etag.clone(),
+            };
+            self.ledger.note_replicas(at.claim, &[sent]).await?;
+        }
+        Err(fault.into())
     }
 
     /// Makes a delete marker.
@@ -530,11 +551,6 @@ pub(super) fn sealing<W: World>(at: &At<'_, W>, head: &Head) -> Sealing {
         (Some(key), Encryption::Dsse(_)) => Sealing::Dsse(key.to_owned()),
         (Some(key), _) => Sealing::Kms(key.to_owned()),
     }
-}
-
-/// A write that did not succeed: lost its condition, or failed.
-pub(super) fn lost(fault: Fault) -> Result<Carried, Stop> {
-    if fault.kind == FaultKind::Raced { Ok(Carried::Raced) } else { Err(fault.into()) }
 }
 
 fn too_large(head: &Head) -> Fault {

@@ -7,7 +7,7 @@
 //! engine   web        desired                    floor 4      the moving parts │ the page │ what AWS is to be like
 //! audit   watch   aws   alert                    floor 3      comparison, receipts │ what is measured │ adapters
 //! ledger  plan  ports  meter                     floor 2      truth on disk │ pure decisions │ what we ask │ what is used
-//! model                                          floor 1      words and laws of the domain
+//! model  fail                                    floor 1      words and laws of the domain │ where tests have it die
 //! ```
 //!
 //! Arrows go down only; `tests/house.rs` reads the imports and fails on a broken one. `engine` never names `aws`;
@@ -45,6 +45,7 @@ pub mod cli;
 pub mod config;
 pub mod desired;
 pub mod engine;
+pub mod fail;
 pub mod ledger;
 pub mod meter;
 pub mod model;

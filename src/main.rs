@@ -10,6 +10,10 @@ use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::prelude::*;
 
 fn main() -> ExitCode {
+    #[cfg(feature = "fail-points")]
+    if std::env::var_os("REPL_FAIL_POINT").is_some_and(|point| !repl::fail::arm(&point.to_string_lossy())) {
+        return ExitCode::from(2);
+    }
     let args = Args::from_command_line();
     // Our own lines at the level asked for; the SDK's and the HTTP client's only when something is wrong.
     let filter = format!("warn,repl={}", args.log_level());

@@ -10,7 +10,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crate::model::usage::Usage;
 
 tokio::task_local! {
-    static CURRENT: Arc<Meter>;
+    /// `None` where nobody asked.
+    static CURRENT: Option<Arc<Meter>>;
 }
 
 /// Counts what work under it uses.
@@ -31,26 +32,20 @@ impl Meter {
     }
 }
 
-/// Does work under a meter. Tasks that it spawns are under it only where they are [`carried`] along.
-pub async fn under<W: Future>(meter: &Arc<Meter>, work: W) -> W::Output {
-    CURRENT.scope(Arc::clone(meter), work).await
+/// Does work under a meter, or under none. Tasks that it spawns are under it only where they are [`carried`] along.
+pub fn under<W: Future>(meter: Option<&Arc<Meter>>, work: W) -> impl Future<Output = W::Output> {
+    CURRENT.scope(meter.cloned(), work)
 }
 
 /// Work for a task of its own, under the meter of the task that spawns it.
 pub fn carried<W: Future>(work: W) -> impl Future<Output = W::Output> {
-    let meter = CURRENT.try_with(Arc::clone).ok();
-    async move {
-        match meter {
-            Some(meter) => CURRENT.scope(meter, work).await,
-            None => work.await,
-        }
-    }
+    CURRENT.scope(CURRENT.try_with(Clone::clone).ok().flatten(), work)
 }
 
 /// Counts something for the work that this task does.
 pub fn note(what: impl FnOnce(&mut Usage)) {
     // No meter: nobody asked.
-    CURRENT.try_with(|meter| meter.note(what)).ok();
+    CURRENT.try_with(|meter| meter.as_ref().map(|meter| meter.note(what))).ok();
 }
 
 #[cfg(test)]
@@ -67,7 +62,7 @@ mod tests {
     async fn only_work_under_the_meter_is_counted() {
         let meter = Arc::new(Meter::default());
         list();
-        under(&meter, async {
+        under(Some(&meter), async {
             list();
             let mut tasks = JoinSet::new();
             tasks.spawn(carried(async { list() }));

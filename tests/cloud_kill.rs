@@ -15,9 +15,10 @@ use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use support::aftermath::{assert_no_uploads, compare_in_spite_of_late_ones, ledger_is_empty};
 use support::compare::{compare, list};
 use support::objects::{Multipart, bytes};
-use support::pair::{Bucket, Pair, Setup};
+use support::pair::{Pair, Setup};
 use support::proxy::{Act, Proxy, Rule, Seen};
 use support::servers::Server;
 use support::worker::{catch_up, eventually, spawn_hardy_repl, spawn_repl};
@@ -51,18 +52,6 @@ fn begins(seen: &Seen) -> bool {
 fn parts_answered(target: &Proxy) -> Vec<String> {
     let done = |seen: &Seen| is_part(seen) && seen.status == Some(200);
     target.seen().into_iter().filter(done).map(|seen| seen.query["partNumber"].clone()).collect()
-}
-
-async fn assert_no_uploads(bucket: &Bucket) {
-    let open = bucket.s3.list_multipart_uploads().bucket(&bucket.name).send().await.unwrap();
-    assert_eq!(open.uploads().iter().map(|upload| upload.key()).collect::<Vec<_>>(), Vec::<Option<&str>>::new());
-}
-
-async fn ledger_is_empty(pair: &Pair) {
-    let said = ["status.out", "status.err"].map(|name| pair.directory.path().join(name));
-    let status = support::worker::spawn_repl_into(pair, &["status", "--json"], said).end(PATIENCE).await.json();
-    assert_eq!((&status["pending"]["operations"], &status["failed"]), (&0.into(), &0.into()), "{status}");
-    assert_eq!((pair.queue_depth().await, pair.dead_letters().await), (0, 0));
 }
 
 /// P1, P2: killed in the middle of a multipart copy, the next start goes on with the same upload and sends only what is
@@ -150,6 +139,43 @@ async fn kills_at_random_moments_lose_nothing_and_double_nothing() {
     }
     assert_no_uploads(&pair.target).await;
     ledger_is_empty(&pair).await;
+}
+
+/// Stopped under load for so long that the queue hands its messages out anew, and everything that it had asked for has
+/// given up waiting: it goes on as if nothing had been (P1, P2).
+async fn a_stop_under_load_changes_nothing(length: Duration) {
+    let pair = Setup::on(Server::Ministack, Server::Ministack).build().await;
+    pair.hide_briefly().await;
+    for number in 0..300 {
+        pair.source.put(&format!("before/{number}"), bytes(number, 700)).await;
+    }
+    let mut worker = spawn_repl(&pair, &["run"]);
+    eventually("it works", PATIENCE, async || !list(&pair.target).await.is_empty()).await;
+    worker.signal("STOP").await;
+    let there = list(&pair.target).await.len();
+    for number in 0..50 {
+        pair.source.put(&format!("meanwhile/{number}"), bytes(number, 700)).await;
+    }
+    tokio::time::sleep(length).await;
+    assert!(list(&pair.target).await.len() <= there + 64, "it stood still");
+    worker.signal("CONT").await;
+    eventually("all is there", PATIENCE, async || list(&pair.target).await.len() >= 350).await;
+    eventually("nothing is left", PATIENCE, async || pair.queue_depth().await == 0).await;
+    worker.terminate(PATIENCE).await.expect_code(0);
+    assert_eq!(compare(&pair).await, nothing());
+    assert_no_uploads(&pair.target).await;
+    ledger_is_empty(&pair).await;
+}
+
+#[tokio::test]
+async fn a_short_stop_under_load_changes_nothing() {
+    a_stop_under_load_changes_nothing(Duration::from_secs(8)).await;
+}
+
+#[tokio::test]
+#[ignore = "a minute and more; the short one runs always"]
+async fn a_stop_of_a_minute_under_load_changes_nothing() {
+    a_stop_under_load_changes_nothing(Duration::from_secs(61)).await;
 }
 
 /// SIGTERM finishes what is under way and exits 0; nothing is left half done.

@@ -12,8 +12,9 @@ const FUNCTION_CAP: usize = 80;
 const FILE_CAP: usize = 600;
 
 /// Rooms by floor; arrows go down only.
-const FLOORS: [(&str, u8); 16] = [
+const FLOORS: [(&str, u8); 17] = [
     ("model", 1),
+    ("fail", 1),
     ("ports", 2),
     ("plan", 2),
     ("ledger", 2),

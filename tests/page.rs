@@ -75,6 +75,9 @@ async fn the_endpoints_tell_what_the_command_tells() {
     let samples = page.json("/api/history").await["samples"].clone();
     let sum = samples.as_array().unwrap().iter().map(|each| each["replicated"]["operations"].as_u64().unwrap());
     assert_eq!(sum.sum::<u64>(), 2, "{samples}");
+    let metrics = page.get("/metrics", &[]).await.body;
+    let counted = format!("repl_replicated_operations_total{{source_bucket=\"{}\"}} 0\n", pair.source.name);
+    assert!(metrics.contains(&counted), "a counter begins anew with its process: {metrics}");
     again.terminate(PATIENCE).await.expect_code(0);
 }
 

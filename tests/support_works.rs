@@ -5,6 +5,7 @@ mod support;
 
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{ServerSideEncryption, StorageClass};
+use support::aftermath::{Entry, too_many};
 use support::compare::{compare, compare_as, list};
 use support::objects::{Multipart, bytes};
 use support::pair::{Bucket, Expected, History, Markers, Pair, Setup};
@@ -161,4 +162,20 @@ async fn the_binary_runs_and_memory_is_read() {
     let peak = peak_rss(std::process::id()).unwrap();
     assert!((1 << 20..1 << 33).contains(&peak), "{peak} bytes");
     assert_eq!(peak_rss(u32::MAX), None);
+}
+
+#[test]
+fn only_a_late_version_excuses_one_too_many() {
+    let entries =
+        |text: &str| -> Vec<Entry> { text.split(' ').map(|word| (word != "-").then(|| word.to_owned())).collect() };
+    let judged = |wanted: &str, there: &str| too_many(&entries(wanted), &entries(there));
+    assert_eq!(judged("a b c", "a b c"), Ok(0));
+    assert_eq!(judged("a b c", "a c b c"), Ok(1));
+    assert_eq!(judged("a - c", "c a - c"), Ok(1));
+    assert_eq!(judged("a -", "- a -"), Ok(1));
+    for broken in ["a", "a b c c", "a a b c", "a b c b", "b a c", "a b x c", "a b c a b c"] {
+        assert!(judged("a b c", broken).is_err(), "{broken}");
+    }
+    assert!(judged("a", "a a").is_err());
+    assert!(judged("a -", "a - -").is_err());
 }

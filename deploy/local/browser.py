@@ -7,11 +7,13 @@
 installed. Everything listens on 127.0.0.1. The line: {"webdriver": "http://127.0.0.1:PORT"}.
 """
 
+import contextlib
 import fcntl
 import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -64,12 +66,12 @@ def main() -> None:
             sys.exit(f"chromedriver did not start: {ADVICE}")
         sys.stdin.buffer.read()
     finally:
-        # It ends its browsers on SIGTERM, and leaves them behind on SIGKILL.
+        # It ends its browsers on SIGTERM, where the machine is not too busy for that: what is left of its group goes with it.
         process.terminate()
-        try:
+        with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(PATIENCE_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
 
 
 if __name__ == "__main__":

@@ -63,7 +63,7 @@ pub(super) async fn plan(config: &Config, asked: &args::Plan) -> Result<Exit, Fa
     let mut take = |foreseen| forecast.lock().unwrap_or_else(PoisonError::into_inner).take(foreseen);
     let figures = || forecast.lock().unwrap_or_else(PoisonError::into_inner).figures();
     tokio::select! {
-        () = meter::under(&looked, foresee::foresee(&world, &settings, (breadth, markers), &mut take)) => {}
+        () = meter::under(Some(&looked), foresee::foresee(&world, &settings, (breadth, markers), &mut take)) => {}
         never = progress::show(WORDS, figures) => match never {},
         exit = verify::interrupted("what was foreseen so far is not the whole") => return exit,
     }

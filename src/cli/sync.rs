@@ -129,7 +129,7 @@ impl Sync {
                 Breadth::Listed(place) => engine.admit_listed(place, scope, progress).await,
             }
         };
-        match meter::under(self.purse.meter(), listing).await {
+        match meter::under(Some(self.purse.meter()), listing).await {
             Ok(Scanned::Complete) => self.listed_all.store(true, Ordering::Release),
             // Told at the end, when it is known what was spent.
             Ok(Scanned::Spent) => {}

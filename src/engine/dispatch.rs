@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use crate::ledger::Lane;
 use crate::meter;
@@ -16,7 +17,8 @@ use crate::watch::pulse::Progress;
 
 use super::budget::{Concurrency, PIPE};
 use super::replicate::{self, Onward};
-use super::spending::{self, Entry};
+use super::settle::Ended;
+use super::spending::{self, Entry, Paid};
 use super::{Phase, Shared};
 
 /// Transfers at once to begin with, and the most that are ever tried: beyond it a t4g.nano's two cores are busy.
@@ -30,14 +32,24 @@ const AHEAD: usize = 2;
 /// The longest sleep without a look at the ledger: deferred jobs and probes come due without a sound.
 const LONGEST_SLEEP: Duration = Duration::from_secs(1);
 
+/// How long what has ended waits for others on its way to the ledger, while there is other work under way: a trip for each
+/// object would cost as much as a request for it. Within one lane nothing waits, as a key's next change builds on the one
+/// before.
+const COMPANY: Duration = Duration::from_millis(10);
+
+/// What a lane leaves: its last job's end, where that is still to be settled.
+type Left = Result<Option<Ended>, Fault>;
+
 /// Runs lanes until the phase ends. Returns an error only when the ledger can no longer be trusted.
 pub(super) async fn dispatch<W: World>(shared: Arc<Shared<W>>) -> Result<(), Fault> {
-    let mut lanes: JoinSet<Result<(), Fault>> = JoinSet::new();
+    let mut lanes: JoinSet<Left> = JoinSet::new();
     let mut pace = Measured::new(&shared);
     let mut phase = shared.phase.clone();
     // Claimed, but not begun.
     let mut ready = VecDeque::new();
-    let mut more = false;
+    let mut ended = Ends::default();
+    // Whether a claim may bring something.
+    let mut ask = true;
     loop {
         match shared.phase() {
             Phase::Run => {}
@@ -45,29 +57,38 @@ pub(super) async fn dispatch<W: World>(shared: Arc<Shared<W>>) -> Result<(), Fau
             Phase::Halt => return Ok(()),
         }
         while let Some(joined) = lanes.try_join_next() {
-            finished(joined)?;
+            ask |= ended.take_in(finished(joined)?);
         }
         let limit = pace.look(&shared, lanes.len());
         let free = limit.saturating_sub(lanes.len());
         let paused = shared.is_paused();
         if paused {
             ready.clear();
-        } else if free > ready.len() {
-            let claimed = claim(&shared, free - ready.len() + limit / AHEAD).await?;
-            // A lane that ends may make another one ready, and a claim may stop early: as long as it brings any, ask on.
-            more = !claimed.is_empty();
+        }
+        if ask && !paused && free > ready.len() {
+            let most = free - ready.len() + limit / AHEAD;
+            // What ends gives its key back only now, and a claim may stop early: as long as there is any, ask on.
+            let settled = !ended.list.is_empty();
+            let (claimed, ()) = tokio::try_join!(claim(&shared, most), shared.settle(ended.take()))?;
+            ask = settled || !claimed.is_empty();
             ready.extend(claimed);
+        } else if lanes.is_empty() || ended.overdue() {
+            ask |= !ended.list.is_empty();
+            shared.settle(ended.take()).await?;
         }
         for lane in ready.drain(..free.min(ready.len())) {
-            lanes.spawn(run_lane(Arc::clone(&shared), lane));
+            // Boxed, as the runtime moves a task about when it is made and when it ends: ten times 12 KB for each object.
+            lanes.spawn(Box::pin(run_lane(Arc::clone(&shared), lane)));
         }
         let full = lanes.len() >= limit;
-        if full || !std::mem::take(&mut more) {
+        if full || paused || !ask {
             let wait = if full || paused { LONGEST_SLEEP } else { until_due(&shared)? };
             tokio::select! {
-                joined = lanes.join_next(), if !lanes.is_empty() => if let Some(joined) = joined { finished(joined)? },
-                () = shared.work.notified() => {}
-                () = tokio::time::sleep(wait) => {}
+                joined = lanes.join_next(), if !lanes.is_empty() => if let Some(joined) = joined {
+                    ask |= ended.take_in(finished(joined)?);
+                },
+                () = shared.work.notified() => ask = true,
+                () = tokio::time::sleep(ended.patience(wait)) => ask |= ended.list.is_empty(),
                 _ = phase.changed() => {}
             }
         }
@@ -76,8 +97,40 @@ pub(super) async fn dispatch<W: World>(shared: Arc<Shared<W>>) -> Result<(), Fau
     drop(ready);
     let mut halt = shared.phase.clone();
     tokio::select! {
-        ended = finish(&mut lanes) => ended,
+        ended = finish(&shared, &mut lanes, ended) => ended,
         _ = halt.wait_for(|phase| *phase == Phase::Halt) => Ok(()),
+    }
+}
+
+/// What has ended and waits for company.
+#[derive(Default)]
+struct Ends {
+    list: Vec<Ended>,
+    /// When the first of them has waited long enough.
+    due: Option<Instant>,
+}
+
+impl Ends {
+    /// Takes in what a lane has left; says whether its key is free already, so that more of it may be claimed.
+    fn take_in(&mut self, left: Option<Ended>) -> bool {
+        let Some(ended) = left else { return true };
+        self.list.push(ended);
+        self.due.get_or_insert_with(|| Instant::now() + COMPANY);
+        false
+    }
+
+    fn take(&mut self) -> Vec<Ended> {
+        self.due = None;
+        std::mem::take(&mut self.list)
+    }
+
+    fn overdue(&self) -> bool {
+        self.due.is_some_and(|due| due <= Instant::now())
+    }
+
+    /// How long may be waited: `wait`, or less where something is due before.
+    fn patience(&self, wait: Duration) -> Duration {
+        self.due.map_or(wait, |due| due.saturating_duration_since(Instant::now()).min(wait))
     }
 }
 
@@ -87,49 +140,56 @@ async fn claim<W: World>(shared: &Shared<W>, most: usize) -> Result<Vec<Lane>, F
     shared.ledger.claim(shared.now(), most).await
 }
 
-async fn finish(lanes: &mut JoinSet<Result<(), Fault>>) -> Result<(), Fault> {
+async fn finish<W: World>(shared: &Shared<W>, lanes: &mut JoinSet<Left>, mut ended: Ends) -> Result<(), Fault> {
+    shared.settle(ended.take()).await?;
     while let Some(joined) = lanes.join_next().await {
-        finished(joined)?;
+        shared.settle(finished(joined)?.into_iter().collect()).await?;
     }
     Ok(())
 }
 
 /// A lane that panicked has dropped its claims: they are still to do. It is told and does not stop the others.
-fn finished(joined: Result<Result<(), Fault>, tokio::task::JoinError>) -> Result<(), Fault> {
-    match joined {
-        Ok(result) => result,
-        Err(error) => {
-            tracing::error!(%error, "a job broke off; it stays to be done");
-            Ok(())
-        }
-    }
+fn finished(joined: Result<Left, tokio::task::JoinError>) -> Left {
+    joined.unwrap_or_else(|error| {
+        tracing::error!(%error, "a job broke off; it stays to be done");
+        Ok(None)
+    })
 }
 
-async fn run_lane<W: World>(shared: Arc<Shared<W>>, mut lane: Lane) -> Result<(), Fault> {
+async fn run_lane<W: World>(shared: Arc<Shared<W>>, mut lane: Lane) -> Left {
+    let mut last = None;
     while shared.may_begin() {
         let Some(claim) = lane.next() else { break };
-        let worked = match spending::enter(&shared, &claim) {
-            Entry::Uncounted => replicate::work(&shared, &lane, claim).await,
-            Entry::Refused => spending::put_off(&shared, claim).await.map(|()| Onward::Free),
-            Entry::Paid(purse) => {
-                let job = claim.job().clone();
-                let worked = meter::under(purse.meter(), replicate::work(&shared, &lane, claim)).await;
-                purse.done(&job);
-                worked
+        // The next change of a key builds on what is remembered of the one before.
+        shared.settle(last.take().into_iter().collect()).await?;
+        let paid = match spending::enter(&shared, &claim) {
+            Entry::Uncounted => None,
+            Entry::Paid(paid) => Some(paid),
+            Entry::Refused => {
+                spending::put_off(&shared, claim).await?;
+                shared.pulse.finished();
+                continue;
             }
         };
+        let meter = paid.as_ref().map(Paid::meter);
+        let worked = meter::under(meter, replicate::work(&shared, &lane, claim)).await;
+        if let Some(paid) = paid {
+            paid.done();
+        }
         match worked {
             Ok(onward) => {
                 shared.pulse.finished();
-                if onward == Onward::HeldUp {
-                    break;
+                match onward {
+                    Onward::Ended(ended) => last = Some(ended),
+                    Onward::Free => {}
+                    Onward::HeldUp => break,
                 }
             }
             Err(fault) if fault.kind == FaultKind::Ledger => return Err(fault),
             Err(fault) => tracing::error!(%fault, "a job could not be written down; it stays to be done"),
         }
     }
-    Ok(())
+    Ok(last)
 }
 
 fn until_due<W: World>(shared: &Shared<W>) -> Result<Duration, Fault> {
@@ -143,7 +203,7 @@ struct Measured {
     concurrency: Concurrency,
     pace: Option<Pace>,
     limit: usize,
-    since: tokio::time::Instant,
+    since: Instant,
     finished: u64,
     bytes: u64,
     throttled: u64,
@@ -162,7 +222,7 @@ impl Measured {
                 (Some(pace), limit)
             }
         };
-        let since = tokio::time::Instant::now();
+        let since = Instant::now();
         let Progress { finished, bytes, throttled } = shared.pulse.progress();
         Self { concurrency, pace, limit, since, finished, bytes, throttled, saturated: false }
     }
@@ -184,7 +244,7 @@ impl Measured {
             saturated: self.saturated,
         };
         (self.finished, self.bytes, self.throttled) = (counts.finished, counts.bytes, counts.throttled);
-        self.since = tokio::time::Instant::now();
+        self.since = Instant::now();
         self.saturated = false;
         self.limit = pace.observe(window);
         self.limit

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use crate::fail::{self, Point};
 use crate::ledger::{Admission, Ended, JobId, Ledger, Quarantined};
 use crate::model::fault::Fault;
 use crate::model::object::Timestamp;
@@ -53,6 +54,7 @@ pub(super) async fn receive<W: World>(shared: Arc<Shared<W>>) -> Result<(), Faul
                     drop(turn);
                     let done = take_in(&shared, deliveries).await?;
                     drop(in_hand);
+                    fail::pass(Point::AfterAdmit);
                     shared.work.notify_one();
                     acknowledge(&shared, queue, done).await;
                 }

@@ -45,7 +45,7 @@ impl<W: World> Shared<W> {
         if proved.is_some_and(|proved| proved.elapsed() < BELIEVED) {
             return Ok(());
         }
-        prove(self, &name.0, &name.1, &at.target.bucket).await?;
+        Box::pin(prove(self, &name.0, &name.1, &at.target.bucket)).await?;
         self.keys.proved.lock().unwrap_or_else(PoisonError::into_inner).insert(name, Instant::now());
         Ok(())
     }

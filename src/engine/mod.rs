@@ -2,7 +2,7 @@
 //! the ports, the ledger, tokio, the Clock. *Must not know:* any SDK, `config`, `cli`.
 //!
 //! One way through (DESIGN 4.1): `intake` admits what the queue tells, `dispatch` claims what is due, `replicate`
-//! decides, `transfer` and `multipart` move bytes, and the claim is settled. Phases only go forward:
+//! decides, `transfer` and `multipart` move bytes, and `settle` writes down what came of it. Phases only go forward:
 //! Run → Drain (finish what is under way) → Halt (drop it: a dropped claim means "still to do").
 //!
 //! Invariants kept here: I2 nothing unverified becomes visible · I5 one live claim per target key (the ledger's lanes)
@@ -10,6 +10,7 @@
 
 mod brake;
 pub mod budget;
+mod confirm;
 mod digest;
 mod dispatch;
 mod examine;
@@ -28,6 +29,7 @@ pub mod receipts;
 mod reconcile;
 mod replicate;
 pub mod scan;
+mod settle;
 pub mod spending;
 #[cfg(test)]
 mod tests;
@@ -388,7 +390,7 @@ impl<W: World> Shared<W> {
             return Ok(versioning);
         }
         self.budget.request().await;
-        let versioning = store.versioning().await?;
+        let versioning = Box::pin(store.versioning()).await?;
         let mut states = self.versioning.lock().unwrap_or_else(PoisonError::into_inner);
         states.insert(side, (tokio::time::Instant::now(), versioning));
         Ok(versioning)

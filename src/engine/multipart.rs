@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures_util::{StreamExt, stream};
 
+use crate::fail::{self, Point};
 use crate::ledger::{PartSizes, SentPart, Upload};
 use crate::model::digest::{Algorithm, Checksum, ChecksumType, Means};
 use crate::model::fault::{Fault, FaultKind, Side};
@@ -77,6 +78,7 @@ impl<W: World> Shared<W> {
                 let asked = self.checksum_to_ask(head, mover, sizes);
                 self.budget.request().await;
                 let open = at.store.create_upload(&object, Some(asked)).await?;
+                fail::pass(Point::AfterCreate);
                 (self.opened(at, mover, shipment, (sizes, open)).await?, BTreeMap::new())
             }
         };
@@ -234,6 +236,7 @@ impl<W: World> Shared<W> {
                 (part, Some(hashed))
             }
         };
+        fail::pass(Point::AfterPart);
         if let Some(hashed) = &hashed {
             let sent = SentPart {
                 number,
@@ -358,8 +361,12 @@ impl<W: World> Shared<W> {
         };
         self.budget.request().await;
         let upload = UploadRef { key: &at.job().target_key, id: &running.id };
+        fail::pass(Point::BeforeComplete);
         match at.store.complete_upload(upload, &completion).await {
-            Ok(written) => Ok(Completed::Written(written)),
+            Ok(written) => {
+                fail::pass(Point::AfterComplete);
+                Ok(Completed::Written(written))
+            }
             Err(fault) if fault.kind == FaultKind::Raced => {
                 // The key has moved on, so this upload's initiation lies in the wrong place of the order now.
                 at.store.abort_upload(upload).await?;

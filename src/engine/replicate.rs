@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use crate::ledger::{Claim, Lane, Outcome, Replica, Settlement};
+use crate::fail::{self, Point};
+use crate::ledger::{Claim, Lane, Outcome, Replica};
 use crate::model::digest::Means;
 use crate::model::fault::{Disposition, Fault, FaultKind, Side};
 use crate::model::job::{Applied, ChangeKind, Job, Origin};
@@ -11,10 +12,12 @@ use crate::model::stamp::Stamp;
 use crate::plan::decide::{self, Clash, Opening, Overwriting};
 use crate::plan::retry;
 use crate::plan::route::{self, Choice, History, Rule};
-use crate::ports::{Condition, ObjectStore, Pick, UploadRef, World, Written};
+use crate::ports::{Condition, ObjectStore, Pick, World, Written};
 
+use super::confirm::confirmed;
 use super::follow::Following;
-use super::receipts::{self, Brought};
+use super::receipts::Brought;
+use super::settle::Ended;
 use super::transfer::{Carried, Judging, Landed, shown};
 use super::verify::Verdict;
 use super::{Ack, Conditions, Shared, TargetSettings, examine, follow, mend};
@@ -111,17 +114,19 @@ impl<W: World> At<'_, W> {
 
 /// What waits behind a claim in its lane.
 #[derive(Clone, Copy, Debug)]
-struct Behind {
+pub(super) struct Behind {
     /// Any change of the same key.
-    any: bool,
+    pub(super) any: bool,
     /// A newer version or delete marker.
-    content: bool,
+    pub(super) content: bool,
 }
 
-/// Whether the jobs behind one of the same key may be worked on now.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What became of a job, and whether those behind it, of the same key, may be worked on now.
+#[derive(Debug)]
 pub(super) enum Onward {
-    /// It has ended, or is parked and holds up nobody (P9).
+    /// It has ended and is still to be settled.
+    Ended(Ended),
+    /// It is settled, or parked and holds up nobody (P9).
     Free,
     /// It comes again soon: what is newer waits for it, or it would land out of order (P3).
     HeldUp,
@@ -134,55 +139,10 @@ pub(super) async fn work<W: World>(shared: &Arc<Shared<W>>, lane: &Lane, claim: 
         content: lane.waiting().any(|job| job.kind != ChangeKind::Attributes),
     };
     match attempt(shared, &claim, behind).await {
-        Ok(finish) => settle(shared, claim, finish).await.map(|()| Onward::Free),
+        Ok(finish) => shared.end(claim, finish).await,
         Err(Stop::Held) => Ok(Onward::Free),
         Err(Stop::Interrupted) => Ok(Onward::HeldUp),
-        Err(Stop::Fault(fault)) => handle(shared, claim, fault).await,
-    }
-}
-
-async fn settle<W: World>(shared: &Shared<W>, claim: Claim, finish: Finish) -> Result<(), Fault> {
-    let job = claim.job();
-    let replicated = matches!(finish.outcome, Outcome::Replicated);
-    tracing::debug!(key = %job.key, version = %job.version, target = %job.target, outcome = ?finish.outcome, "settled");
-    if let Verdict::Unprovable(reason) = finish.verdict {
-        tracing::warn!(key = %job.key, version = %job.version, reason, "replicated, but equality cannot be proved");
-    }
-    end_orphan(shared, &claim).await?;
-    let (now, bytes) = (shared.now(), finish.bytes);
-    let receipts = receipts::of(shared, claim.job(), &finish, now);
-    let settlement = Settlement {
-        outcome: finish.outcome,
-        applied: finish.applied,
-        replicas: finish.replicas,
-        bytes,
-        provable: matches!(finish.verdict, Verdict::Exact(_)),
-        now,
-    };
-    let job = claim.job().clone();
-    let settled = shared.ledger.settle(vec![claim], settlement).await?;
-    if replicated {
-        shared.pulse.replicated(&job, settled.lag, bytes);
-    }
-    if shared.settings.ack == Ack::Settled {
-        shared.held.settled(&settled.ids);
-    }
-    shared.leave_receipts(receipts).await;
-    Ok(())
-}
-
-/// A job that ends while an upload of it is still open does not need it any more: the object is there by another way,
-/// or its version is gone. Left open, its parts would be billed until a lifecycle rule finds them.
-async fn end_orphan<W: World>(shared: &Shared<W>, claim: &Claim) -> Result<(), Fault> {
-    let Some(upload) = shared.ledger.upload(claim)? else { return Ok(()) };
-    let Ok((store, _)) = shared.target(&claim.job().target) else { return Ok(()) };
-    let reference = UploadRef { key: &claim.job().target_key, id: &upload.id };
-    match store.abort_upload(reference).await {
-        Ok(()) => shared.ledger.forget_upload(claim).await,
-        Err(fault) => {
-            tracing::warn!(key = %claim.job().target_key, upload = upload.id, %fault, "an upload that is not needed any more could not be aborted; it stays noted");
-            Ok(())
-        }
+        Err(Stop::Fault(fault)) => Box::pin(handle(shared, claim, fault)).await,
     }
 }
 
@@ -197,7 +157,7 @@ async fn handle<W: World>(shared: &Shared<W>, claim: Claim, fault: Fault) -> Res
         Disposition::Retry | Disposition::DecideAgain => try_later(shared, claim, &fault).await,
         // Only the source can make a job pointless; what is missing at the target is there to be brought.
         Disposition::Drop if fault.side == Side::Source => match confirmed_gone(shared, claim.job()).await {
-            Ok(finish) => settle(shared, claim, finish).await.map(|()| Onward::Free),
+            Ok(finish) => shared.end(claim, finish).await,
             Err(Stop::Fault(fault)) => try_later(shared, claim, &fault).await,
             Err(Stop::Interrupted | Stop::Held) => Ok(Onward::HeldUp),
         },
@@ -230,7 +190,7 @@ async fn attempt<W: World>(shared: &Arc<Shared<W>>, claim: &Claim, behind: Behin
         Ruling::Nothing(reason) => return Ok(Finish::without_write(Outcome::NotReplicated(reason))),
     };
     if rule.target_key(&job.key) != job.target_key {
-        return redirect(shared, claim, rule).await;
+        return Box::pin(redirect(shared, claim, rule)).await;
     }
     if job.target_key.as_str().len() > route::MAX_KEY_BYTES {
         let detail = format!("the target key would have {} bytes, S3 permits 1,024", job.target_key.as_str().len());
@@ -254,62 +214,16 @@ async fn attempt<W: World>(shared: &Arc<Shared<W>>, claim: &Claim, behind: Behin
     match job.kind {
         ChangeKind::Write | ChangeKind::Restored => {
             let finish = bring(shared, &at, behind.any).await?;
-            confirm(shared, at, finish, behind).await
+            confirmed(shared, at, finish, behind).await
         }
+        // Apart, here and below: what few jobs come to must not make the task of each one larger.
         ChangeKind::DeleteMarker => {
-            let finish = bring_marker(shared, &at).await?;
-            confirm(shared, at, finish, behind).await
+            let finish = Box::pin(bring_marker(shared, &at)).await?;
+            confirmed(shared, at, finish, behind).await
         }
-        ChangeKind::Attributes => follow::follow(shared, &at, Following::Change).await,
-        ChangeKind::Mend => mend::mend(shared, &at).await,
+        ChangeKind::Attributes => Box::pin(follow::follow(shared, &at, Following::Change)).await,
+        ChangeKind::Mend => Box::pin(mend::mend(shared, &at)).await,
     }
-}
-
-/// Where several workers share a queue (`Ack::Settled`): looks whether what was written is the source's newest. If it is,
-/// nobody can have written anything newer before. If not, somebody may have, and have left the very ETag, or the very
-/// absence, that our condition asked for (versions A, B, A): then what is newer has to be put on top once more.
-async fn confirm<W: World>(
-    shared: &Arc<Shared<W>>,
-    at: At<'_, W>,
-    finish: Finish,
-    behind: Behind,
-) -> Result<Finish, Stop> {
-    let (mut at, mut finish) = (at, finish);
-    let own = finish.applied.as_ref().is_some_and(|left| left.version == at.job().version);
-    if shared.settings.ack == Ack::Admitted || (own && behind.content) {
-        // What is newer and waits right behind is put on top in any case.
-        return Ok(finish);
-    }
-    for _ in 0..ROUNDS {
-        if finish.outcome != Outcome::Replicated || is_newest(shared, &at, finish.applied.as_ref()).await? {
-            return Ok(finish);
-        }
-        at.made.clone_from(&finish.applied);
-        let again = match at.history {
-            History::All => examine::examine(shared, &at).await?,
-            History::Latest if at.rule.delete_markers && examine::source_is_deleted(shared, &at.job().key).await? => {
-                mark_latest(shared, &at).await?
-            }
-            History::Latest => bring_latest(shared, &at).await?,
-        };
-        match again {
-            Some(again) if again.outcome == Outcome::Replicated => finish = finish.and(again),
-            Some(_nothing_newer_there) => return Ok(finish),
-            None => {}
-        }
-    }
-    Err(raced("confirm what is newest").into())
-}
-
-/// Whether the source has nothing newer than what was left at the target.
-async fn is_newest<W: World>(shared: &Shared<W>, at: &At<'_, W>, left: Option<&Applied>) -> Result<bool, Fault> {
-    let Some(left) = left else { return Ok(true) };
-    shared.budget.request().await;
-    Ok(match shared.world.source().head(&at.job().key, &Pick::Current).await? {
-        Found::Object(head) => decide::holds(left, &head),
-        // Some stores do not tell a marker on a HEAD.
-        Found::DeleteMarker | Found::Missing => left.marker || !at.rule.delete_markers,
-    })
 }
 
 enum Ruling<'r> {
@@ -322,7 +236,7 @@ async fn ruled<'r, W: World>(shared: &'r Shared<W>, job: &Job) -> Result<Ruling<
     let rules = &shared.settings.rules;
     let (choice, tags) = match route::choose(rules, &job.target, &job.key, None) {
         Choice::NeedsTags => {
-            let tags = tags_for_choice(shared, job).await?;
+            let tags = Box::pin(tags_for_choice(shared, job)).await?;
             (route::choose(rules, &job.target, &job.key, Some(&tags)), Some(tags))
         }
         choice => (choice, None),
@@ -387,7 +301,7 @@ async fn bring<W: World>(shared: &Arc<Shared<W>>, at: &At<'_, W>, newer_waiting:
     if finish.outcome == Outcome::AlreadyEqual
         && let Some(following) = unfinished(at)
     {
-        let followed = follow::follow(shared, at, following).await?;
+        let followed = Box::pin(follow::follow(shared, at, following)).await?;
         if followed.outcome == Outcome::Replicated {
             return Ok(Finish { outcome: Outcome::Replicated, ..finish });
         }
@@ -426,7 +340,7 @@ async fn bring_bytes<W: World>(shared: &Arc<Shared<W>>, at: &At<'_, W>, opening:
             Carried::AlreadyEqual(brought) => return Ok(equal_already(*brought)),
             Carried::NotReplicated(reason) => return Ok(Finish::without_write(Outcome::NotReplicated(reason))),
             Carried::Missing if at.history == History::Latest || pick != Pick::Current => {
-                return examine::gone(shared, at.job(), &pick).await;
+                return Box::pin(examine::gone(shared, at.job(), &pick)).await;
             }
             Carried::DeleteMarker if at.history == History::Latest => {
                 return Ok(Finish::without_write(Outcome::Superseded));
@@ -435,6 +349,11 @@ async fn bring_bytes<W: World>(shared: &Arc<Shared<W>>, at: &At<'_, W>, opening:
         },
         Opening::Known | Opening::Examine => {}
     }
+    Box::pin(bring_looked_at(shared, at)).await
+}
+
+/// Brings the version having looked at both sides, again where the target changes meanwhile.
+async fn bring_looked_at<W: World>(shared: &Arc<Shared<W>>, at: &At<'_, W>) -> Result<Finish, Stop> {
     for _ in 0..ROUNDS {
         let finish = match at.history {
             History::All => examine::examine(shared, at).await?,
@@ -601,7 +520,7 @@ async fn bring_marker<W: World>(shared: &Arc<Shared<W>>, at: &At<'_, W>) -> Resu
 }
 
 /// With only the newest kept: the marker is made only if the source's current version is one now.
-async fn mark_latest<W: World>(shared: &Arc<Shared<W>>, at: &At<'_, W>) -> Result<Option<Finish>, Stop> {
+pub(super) async fn mark_latest<W: World>(shared: &Arc<Shared<W>>, at: &At<'_, W>) -> Result<Option<Finish>, Stop> {
     let job = at.job();
     if !examine::source_is_deleted(shared, &job.key).await? {
         return Ok(Some(Finish::without_write(Outcome::Superseded)));

@@ -11,6 +11,7 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use crate::fail::{self, Point};
 use crate::ledger::{Admission, Claim};
 use crate::meter::Meter;
 use crate::model::fault::{Fault, FaultKind, Side};
@@ -68,9 +69,30 @@ pub(super) enum Entry {
     /// Nobody counts it.
     Uncounted,
     /// It is counted, and paid for.
-    Paid(Arc<Purse>),
+    Paid(Paid),
     /// There is no money for it now.
     Refused,
+}
+
+/// A job that is paid for.
+pub(super) struct Paid {
+    purse: Arc<Purse>,
+    /// Under which its money is set aside, where there is a limit.
+    identity: Option<u64>,
+}
+
+impl Paid {
+    /// Counts what the job uses.
+    pub(super) fn meter(&self) -> &Arc<Meter> {
+        self.purse.meter()
+    }
+
+    /// Gives back what was set aside: what the job used is counted now.
+    pub(super) fn done(self) {
+        if let Some(identity) = self.identity {
+            self.purse.take_back(identity);
+        }
+    }
 }
 
 impl Purse {
@@ -195,9 +217,8 @@ impl Purse {
         self.state().dry.get_or_insert(why);
     }
 
-    /// Gives back what was set aside for a job: what it used is counted now.
-    pub(super) fn done(&self, job: &Job) {
-        self.state().aside.remove(&identity(job));
+    fn take_back(&self, identity: u64) {
+        self.state().aside.remove(&identity);
     }
 }
 
@@ -289,11 +310,12 @@ pub(super) async fn admit_paid<W: World>(shared: &Shared<W>, admission: Admissio
     let markers = admission.jobs.iter().enumerate().filter(is_marker);
     let markers: Vec<(usize, Job)> = markers.map(|(place, job)| (place, job.clone())).collect();
     let admitted = shared.ledger.admit(admission).await?;
+    fail::pass(Point::AfterPage);
     for (place, job) in &markers {
         if let (Some(purse), Some(id)) = (&purse, admitted.ids.get(*place))
             && admitted.held.contains(id)
         {
-            purse.done(job);
+            purse.take_back(identity(job));
         }
     }
     shared.work.notify_one();
@@ -309,17 +331,22 @@ pub(super) fn is_dry<W: World>(shared: &Shared<W>) -> bool {
 pub(super) fn enter<W: World>(shared: &Shared<W>, claim: &Claim) -> Entry {
     let job = claim.job();
     let Some(purse) = shared.purse() else { return Entry::Uncounted };
+    if purse.limit.is_none() {
+        let counted = job.origin == Origin::Scan;
+        return if counted { Entry::Paid(Paid { purse, identity: None }) } else { Entry::Uncounted };
+    }
+    let identity = identity(job);
     if job.origin != Origin::Scan {
         // An event tells of it too: it is a live change now, which nobody pays.
-        purse.done(job);
+        purse.take_back(identity);
         return Entry::Uncounted;
     }
-    let paid = purse.state().aside.contains_key(&identity(job));
+    let paid = purse.state().aside.contains_key(&identity);
     // Looked at first: what comes back meanwhile then counts.
     let may_come = purse.is_waiting();
     let cost = || purse.cost(&shared.settings.rules, job, None);
-    match if paid { Ok(true) } else { cost().and_then(|cost| purse.set_aside(&[(identity(job), cost)])) } {
-        Ok(true) => Entry::Paid(purse),
+    match if paid { Ok(true) } else { cost().and_then(|cost| purse.set_aside(&[(identity, cost)])) } {
+        Ok(true) => Entry::Paid(Paid { purse, identity: Some(identity) }),
         // While others may give money back the limit is not reached.
         Ok(false) if may_come => Entry::Refused,
         Ok(false) => {
@@ -327,9 +354,6 @@ pub(super) fn enter<W: World>(shared: &Shared<W>, claim: &Claim) -> Entry {
             Entry::Refused
         }
         Err(unknown) => {
-            if purse.limit.is_none() {
-                return Entry::Paid(purse);
-            }
             purse.run_dry(Dry::Unpriced(unknown));
             Entry::Refused
         }
@@ -370,7 +394,7 @@ mod tests {
 
     async fn puts(purse: &Purse, count: u64) {
         let put = |usage: &mut Usage| usage.request(&Place::Target("t".into()), Request::Put, STANDARD, count);
-        meter::under(purse.meter(), async { meter::note(put) }).await;
+        meter::under(Some(purse.meter()), async { meter::note(put) }).await;
     }
 
     fn job(key: &str) -> Job {
@@ -420,7 +444,7 @@ mod tests {
         soon(admit(&engine.shared, &[(marker, None), (job("two"), None)])).await.unwrap();
         assert!(purse.is_waiting(), "for the other one");
         assert!(matches!(enter(&engine.shared, &claimed(&bench).await), Entry::Paid(_)));
-        purse.done(&job("two"));
+        purse.take_back(identity(&job("two")));
         assert!(!purse.is_waiting());
     }
 
@@ -433,10 +457,10 @@ mod tests {
         assert_eq!(purse.set_aside(&[(identity(&one), 0.006)]), Ok(true), "once for one job");
         assert_eq!(purse.set_aside(&[(identity(&other), 0.006)]), Ok(false));
         puts(&purse, 2).await;
-        purse.done(&one);
+        purse.take_back(identity(&one));
         assert!(!purse.is_waiting());
         assert_eq!(purse.set_aside(&[(identity(&other), 0.006)]), Ok(true), "0.002 were spent of the 0.006");
-        purse.done(&other);
+        purse.take_back(identity(&other));
         puts(&purse, 6).await;
         assert_eq!(purse.set_aside(&[(identity(&one), 0.006)]), Ok(false));
         assert_eq!(purse.spent(), Ok(0.008));
@@ -452,7 +476,7 @@ mod tests {
             let ending = Arc::clone(&purse);
             let ended = tokio::task::spawn_blocking(move || {
                 tokio::runtime::Handle::current().block_on(puts(&ending, 10));
-                ending.done(&job("one"));
+                ending.take_back(identity(&job("one")));
             });
             assert_eq!(purse.set_aside(&[(identity(&job("other")), 0.010)]), Ok(false));
             ended.await.unwrap();
@@ -496,12 +520,12 @@ mod tests {
                 if ends && !under_way.is_empty() {
                     let (job, used) = under_way.remove(0);
                     runtime.block_on(puts(&purse, used));
-                    purse.done(&job);
+                    purse.take_back(identity(&job));
                 }
             }
             for (job, used) in under_way {
                 runtime.block_on(puts(&purse, used));
-                purse.done(&job);
+                purse.take_back(identity(&job));
             }
             prop_assert!(purse.spent().unwrap() <= dollars(limit) + 1e-12);
             prop_assert!(!purse.is_waiting());

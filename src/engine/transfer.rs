@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use crate::fail::{self, Point};
 use crate::ledger::Replica;
 use crate::meter;
 use crate::model::digest::{Algorithm, Means};
@@ -114,7 +115,8 @@ impl<W: World> Shared<W> {
             }
             // Larger than the event said, made of parts, or to be read twice: its body is dropped here, unread.
         }
-        self.carry_large(at, &pick, condition, judging).await
+        // Apart: the lane of every small object would have to have room for all that a large one needs.
+        Box::pin(self.carry_large(at, &pick, condition, judging)).await
     }
 
     async fn carry_large(
@@ -231,8 +233,8 @@ impl<W: World> Shared<W> {
             return Ok(Tags::new());
         }
         self.budget.request().await;
-        match self.world.source().tags(&at.job().key, &self.pinned(at, head)).await {
-            Err(fault) if fault.kind == FaultKind::Gone => Err(self.without_tags(at, head, fault).await?),
+        match Box::pin(self.world.source().tags(&at.job().key, &self.pinned(at, head))).await {
+            Err(fault) if fault.kind == FaultKind::Gone => Err(Box::pin(self.without_tags(at, head, fault)).await?),
             tags => tags,
         }
     }
@@ -323,6 +325,7 @@ impl<W: World> Shared<W> {
         condition: &Condition,
     ) -> Result<Carried, Stop> {
         let Got { head, body } = got;
+        fail::pass(Point::AfterGet);
         let (object, stamped) = self.new_object(at, &head, tags);
         let expected = Expected::of(&head);
         let (written, hashed) = if head.size <= PIPE {
@@ -342,13 +345,13 @@ impl<W: World> Shared<W> {
                 (written, Ok(Ok(hashed))) => (written, hashed),
                 // The body's own fault says more than the broken request that it caused.
                 (Err(_), Ok(Err(fault))) => return Err(fault.into()),
-                (Err(fault), Err(_)) => return self.lost(at, &head, stamped, fault).await,
+                (Err(fault), Err(_)) => return Box::pin(self.lost(at, &head, stamped, fault)).await,
                 (Ok(_), _) => return Err(unread().into()),
             }
         };
         let written = match written {
             Ok(written) => written,
-            Err(fault) => return self.lost(at, &head, stamped, fault).await,
+            Err(fault) => return Box::pin(self.lost(at, &head, stamped, fault)).await,
         };
         let verdict = expected.verdict(&hashed, &written)?;
         self.finish(at, head, Sent { object, written, verdict, stamped }).await
@@ -400,7 +403,7 @@ impl<W: World> Shared<W> {
                         let verdict = self.compare(at, head, &written).await?;
                         self.finish(at, head.clone(), Sent { object, written, verdict, stamped }).await
                     }
-                    Err(fault) => self.lost(at, head, stamped, fault).await,
+                    Err(fault) => Box::pin(self.lost(at, head, stamped, fault)).await,
                 }
             }
         }
@@ -419,16 +422,10 @@ impl<W: World> Shared<W> {
 
     /// The last steps after a write: the key must be the right one, and the ACL follows where asked.
     pub(super) async fn finish(&self, at: &At<'_, W>, head: Head, sent: Sent) -> Result<Carried, Stop> {
+        fail::pass(Point::AfterPut);
         check_sealing(&sent.object.sealing, &sent.written.encryption)?;
         if at.rule.acl {
-            self.budget.request().await;
-            let grants = self.world.source().acl(&at.job().key, &self.pinned(at, &head)).await?;
-            self.budget.request().await;
-            let pick = match &sent.written.version {
-                Some(version) => Pick::Version(version.clone()),
-                None => Pick::Current,
-            };
-            at.store.put_acl(&at.job().target_key, &pick, &grants).await?;
+            Box::pin(self.bring_acl(at, &head, &sent.written)).await?;
         }
         let Sent { written, verdict, stamped, .. } = sent;
         let verdict = match at.target.checksums {
@@ -459,10 +456,23 @@ impl<W: World> Shared<W> {
         Err(fault.into())
     }
 
+    async fn bring_acl(&self, at: &At<'_, W>, head: &Head, written: &Written) -> Result<(), Fault> {
+        self.budget.request().await;
+        let grants = self.world.source().acl(&at.job().key, &self.pinned(at, head)).await?;
+        self.budget.request().await;
+        let pick = match &written.version {
+            Some(version) => Pick::Version(version.clone()),
+            None => Pick::Current,
+        };
+        at.store.put_acl(&at.job().target_key, &pick, &grants).await
+    }
+
     /// Makes a delete marker.
     pub(super) async fn mark(&self, at: &At<'_, W>, condition: &Condition) -> Result<Option<VersionId>, Fault> {
         self.budget.request().await;
-        at.store.delete(&at.job().target_key, condition).await
+        let marked = at.store.delete(&at.job().target_key, condition).await?;
+        fail::pass(Point::AfterMarker);
+        Ok(marked)
     }
 
     /// One line for what has become visible; of a scan only where details are asked for: a backfill has a line for each

@@ -69,7 +69,7 @@ impl<W: World> Shared<W> {
         size: u64,
     ) -> Result<(Bytes, Hashed), Fault> {
         let mut hasher = expected.hasher();
-        let mut whole = Pieces::default();
+        let mut whole = Pieces { length: usize::try_from(size).unwrap_or_default(), ..Pieces::default() };
         while let Some(piece) = body.next().await {
             let piece = piece?;
             self.budget.bandwidth(piece.len()).await;
@@ -290,6 +290,8 @@ impl Tap {
 /// Pieces of a small body; one piece, the usual case, is not copied.
 #[derive(Default)]
 struct Pieces {
+    /// As announced: room is made once.
+    length: usize,
     first: Option<Bytes>,
     rest: BytesMut,
 }
@@ -300,6 +302,7 @@ impl Pieces {
             None => self.first = Some(piece),
             Some(first) => {
                 if self.rest.is_empty() {
+                    self.rest.reserve(self.length);
                     self.rest.extend_from_slice(first);
                 }
                 self.rest.extend_from_slice(&piece);

@@ -53,6 +53,8 @@ pub(super) struct State {
     pub(super) tally: Tally,
     pub(super) margin: Margin,
     saved: Margin,
+    /// Whether the store tells its format yet.
+    formatted: bool,
     pub(super) groups: BTreeMap<u32, GroupRecord>,
     pub(super) brakes: BTreeMap<TargetId, BrakeRecord>,
     pub(super) live: Arc<Live>,
@@ -67,7 +69,7 @@ impl State {
     pub(super) fn load(kv: &dyn Kv, limits: Limits) -> Result<Self, Fault> {
         let names = Arc::new(RwLock::new(Names::default()));
         let view = View::new(kv, &names);
-        check_format(&view)?;
+        let formatted = is_formatted(&view)?;
         for (key, text) in view.pages.under(&Table::Name.all(), usize::MAX)? {
             enter_stored(&names, &key, &text)?;
         }
@@ -86,13 +88,15 @@ impl State {
         let sweeps = groups.iter().filter(|(_, group)| group.releasing).map(|(id, _)| Sweep::resumed(*id)).collect();
         let live = Arc::new(Live::beginning_with(tally.next_job));
         let ended = Vec::new();
-        Ok(Self { names, tally, margin, saved: margin, groups, brakes, live, sweeps, ended, limits })
+        Ok(Self { names, tally, margin, saved: margin, formatted, groups, brakes, live, sweeps, ended, limits })
     }
 }
 
-fn check_format(view: &View<'_>) -> Result<(), Fault> {
+/// Whether the store tells its format: a new one does not. An unknown one is refused.
+fn is_formatted(view: &View<'_>) -> Result<bool, Fault> {
     match view.pages.get(&Table::Format.all())?.as_deref() {
-        None | Some([FORMAT]) => Ok(()),
+        None => Ok(false),
+        Some([FORMAT]) => Ok(true),
         Some(_other) => Err(unreadable("format", super::codec::Unreadable("its version is not known to this program"))),
     }
 }
@@ -169,7 +173,9 @@ impl<'a> Book<'a> {
         }
         let names = view.names();
         view.pages.put(Table::Tally.all(), state.tally.encode(&names))?;
-        view.pages.put(Table::Format.all(), vec![FORMAT])?;
+        if !std::mem::replace(&mut state.formatted, true) {
+            view.pages.put(Table::Format.all(), vec![FORMAT])?;
+        }
         if state.margin != state.saved {
             view.pages.put(Table::Margin.all(), state.margin.encode(&names))?;
             state.saved = state.margin;

@@ -28,6 +28,11 @@ impl Encoder {
         Self(vec![VERSION])
     }
 
+    /// Makes room for so many bytes more.
+    pub(super) fn reserve(&mut self, bytes: usize) {
+        self.0.reserve(bytes);
+    }
+
     pub(super) fn finish(self) -> Vec<u8> {
         self.0
     }

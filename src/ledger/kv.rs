@@ -5,14 +5,20 @@
 
 #[cfg(test)]
 pub(super) mod memory;
+mod witness;
 
+use std::any::Any;
 use std::fmt;
 use std::fs::{DirBuilder, DirEntry, File, Permissions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::fail::{self, Point};
 use crate::model::fault::{Fault, FaultKind, Side};
+use witness::{Mark, Witness};
 
 /// Changes that become visible, and durable, all together or not at all; `None` removes the key.
 pub(super) type Batch = Vec<(Vec<u8>, Option<Vec<u8>>)>;
@@ -45,8 +51,29 @@ const CACHE_BYTES: u64 = 16 << 20;
 /// 200,000 pending jobs: 512 KiB took 590 bytes of disk for a job, 4 MiB take 380; 8 MiB cost memory and gain nothing.
 const SEGMENT_BYTES: usize = 4 << 20;
 
+/// How sled lays its log out, and how much of it may be ahead of the disk.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Shape {
+    pub(super) segment_bytes: usize,
+    /// Bytes of batches after which a flush comes by itself.
+    pub(super) unflushed_bytes: u64,
+}
+
+impl Shape {
+    /// sled writes over a segment once all of its pages stand in later ones that are full, and it has handed those to
+    /// the disk; it does not wait for them to be durable. A loss of power could then take both (measured: see
+    /// `tests/power`). Two segments are filled before one is written over, so a flush for each sixteenth of one, which
+    /// sled's own rewriting makes a few times that, comes well before.
+    pub(super) const fn of_segments(segment_bytes: usize) -> Self {
+        Self { segment_bytes, unflushed_bytes: segment_bytes as u64 / 16 }
+    }
+}
+
 /// sled's log, within its directory.
 const LOG: &str = "db";
+
+/// Where the number of the last batch stands, below all tables.
+const BATCHES: [u8; 1] = [0];
 
 /// The real store: one sled tree, so that one batch can touch records of every kind.
 pub(super) struct SledKv {
@@ -54,37 +81,56 @@ pub(super) struct SledKv {
     /// The log once more: sled 0.34 ends its writes with `sync_file_range`, which writes neither the file's size nor
     /// the disk's own cache, and so promises nothing about a loss of power (sync_file_range(2)).
     log: File,
+    witness: Witness,
+    shape: Shape,
+    /// The number of the last batch.
+    batches: AtomicU64,
+    /// Bytes of batches since the last flush.
+    unflushed: AtomicU64,
 }
 
 impl SledKv {
-    /// Opens or creates the store in `directory`, which is made with mode 0700; its files get 0600.
+    /// Opens or creates the store in `directory`, which is made with mode 0700; its files get 0600. A log that lacks
+    /// what was flushed is refused.
     pub(super) fn open(directory: &Path) -> Result<Self, Fault> {
+        Self::shaped(directory, Shape::of_segments(SEGMENT_BYTES))
+    }
+
+    /// As [`Self::open`], in another shape.
+    pub(super) fn shaped(directory: &Path, shape: Shape) -> Result<Self, Fault> {
         private_directory(directory).map_err(|error| {
             ledger_fault(
                 "open the ledger",
                 format!("{}: {error}; make it a directory we may write", directory.display()),
             )
         })?;
-        let db = sled::Config::new()
+        let said = witness::said(directory).map_err(|error| damaged(directory, error))?.unwrap_or_default();
+        let length = std::fs::metadata(directory.join(LOG)).map_or(0, |log| log.len());
+        as_long(said, length, shape).map_err(|reason| damaged(directory, reason))?;
+        let config = sled::Config::new()
             .path(directory)
             .cache_capacity(CACHE_BYTES)
             // Its own timed flush would swallow a failed fsync, and the kernel tells of each failure only once.
             .flush_every_ms(None)
             .mode(sled::Mode::LowSpace)
-            .segment_size(SEGMENT_BYTES)
-            .open()
+            .segment_size(shape.segment_bytes);
+        // sled panics over some damage, and every panic in here is one over its files.
+        let db = catch_unwind(AssertUnwindSafe(|| config.open()))
+            .map_err(|panic| damaged(directory, told(panic.as_ref())))?
             .map_err(|error| open_fault(directory, &error))?;
+        let batches = number(&db).map_err(|error| damaged(directory, error))?;
+        whole(said, batches).map_err(|reason| damaged(directory, reason))?;
         restrict_files(directory).map_err(|error| {
             ledger_fault(
                 "open the ledger",
                 format!("{}: its files cannot be made private: {error}", directory.display()),
             )
         })?;
-        let log = log(directory).map_err(|error| {
+        let (log, witness) = durable(directory, batches).map_err(|error| {
             let detail = format!("{}: its log cannot be made durable: {error}; check the disk", directory.display());
             ledger_fault("open the ledger", detail)
         })?;
-        Ok(Self { db, log })
+        Ok(Self { db, log, witness, shape, batches: batches.into(), unflushed: 0.into() })
     }
 
     /// Whether there is a store, by the file that holds sled's log.
@@ -98,6 +144,11 @@ impl SledKv {
     /// The file that a flush ends with.
     pub(super) fn log(&self) -> &File {
         &self.log
+    }
+
+    /// Bytes of batches that a loss of power may take.
+    pub(super) fn unflushed(&self) -> u64 {
+        self.unflushed.load(Ordering::Relaxed)
     }
 }
 
@@ -130,19 +181,39 @@ impl Kv for SledKv {
     }
 
     fn apply(&self, batch: Batch) -> Result<(), Fault> {
+        let number = self.batches.fetch_add(1, Ordering::Relaxed).saturating_add(1);
         let mut changes = sled::Batch::default();
+        changes.insert(&BATCHES, &number.to_be_bytes());
+        let mut bytes = 0;
         for (key, value) in batch {
+            bytes += (key.len() + value.as_ref().map_or(0, Vec::len)) as u64;
             match value {
                 Some(value) => changes.insert(key, value),
                 None => changes.remove(key),
             }
         }
-        self.db.apply_batch(changes).map_err(|error| write_fault(&error))
+        self.db.apply_batch(changes).map_err(|error| write_fault(&error))?;
+        if self.unflushed.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes) >= self.shape.unflushed_bytes {
+            self.flush()?;
+        }
+        Ok(())
     }
 
     fn flush(&self) -> Result<(), Fault> {
+        let batches = self.batches.load(Ordering::Relaxed);
+        let failed = |error| write_fault(&sled::Error::Io(error));
+        let said = self.witness.said();
+        let length = self.log.metadata().map_err(failed)?.len();
+        if length < said.length {
+            // sled has given room back. Said before it writes behind the new end, or that would look cut off.
+            self.witness.say(Mark { length, ..said }).map_err(failed)?;
+        }
         self.db.flush().map_err(|error| write_fault(&error))?;
-        self.log.sync_data().map_err(|error| write_fault(&sled::Error::Io(error)))
+        fail::pass(Point::WithinFlush);
+        self.log.sync_data().map_err(failed)?;
+        self.unflushed.store(0, Ordering::Relaxed);
+        let length = self.log.metadata().map_err(failed)?.len();
+        self.witness.say(Mark { batches, length }).map_err(failed)
     }
 
     fn size_on_disk(&self) -> Result<u64, Fault> {
@@ -160,11 +231,52 @@ fn owned(entry: Option<(sled::IVec, sled::IVec)>) -> Option<Entry> {
 }
 
 fn read_fault(error: &sled::Error) -> Fault {
-    ledger_fault("read the ledger", format!("{error}; check the disk under it"))
+    let cure = "check the disk under it; if the files are damaged, move them aside and run `repl sync --full`";
+    ledger_fault("read the ledger", format!("{error}; {cure}"))
 }
 
 fn write_fault(error: &sled::Error) -> Fault {
     ledger_fault("write the ledger", format!("{error}; check the disk under it and its free space"))
+}
+
+/// The number of the last batch that is there.
+fn number(db: &sled::Db) -> Result<u64, sled::Error> {
+    Ok(db.get(BATCHES)?.map_or(0, |bytes| bytes.iter().fold(0, |number, byte| number << 8 | u64::from(*byte))))
+}
+
+/// Whether a log is as long as it was. sled itself shortens its log by whole segments only.
+fn as_long(said: Mark, length: u64, shape: Shape) -> Result<(), String> {
+    if length < said.length && length % shape.segment_bytes as u64 != 0 {
+        return Err(format!("its log has {length} bytes where it had {}: something was cut off", said.length));
+    }
+    Ok(())
+}
+
+/// Whether a log holds what was flushed.
+fn whole(said: Mark, batches: u64) -> Result<(), String> {
+    if batches < said.batches {
+        return Err(format!(
+            "it holds {batches} batches where {} were flushed: something was cut off, or this is an older copy, or one \
+             that was made while a worker ran",
+            said.batches
+        ));
+    }
+    Ok(())
+}
+
+/// What a panic says.
+fn told(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
+    text.unwrap_or("sled cannot read it").to_owned()
+}
+
+fn damaged(directory: &Path, reason: impl fmt::Display) -> Fault {
+    let detail = format!(
+        "{}: it is damaged: {reason}; move this directory aside and run `repl sync --full`, which finds from the \
+         buckets alone what is to be done",
+        directory.display()
+    );
+    ledger_fault("open the ledger", detail)
 }
 
 /// sled 0.34 tells a held lock as an I/O error of kind `Other` whose text begins so (config.rs, `try_lock`).
@@ -178,7 +290,16 @@ fn open_fault(directory: &Path, error: &sled::Error) -> Fault {
         // Not the ledger's own fault: it passes when the other process ends, which may be this very moment.
         return Fault::new(FaultKind::Transient, Side::Local, "open the ledger", detail);
     }
-    ledger_fault("open the ledger", format!("{}: {text}", directory.display()))
+    match error {
+        sled::Error::Corruption { .. } | sled::Error::ReportableBug(_) | sled::Error::Unsupported(_) => {
+            damaged(directory, text)
+        }
+        // An end that comes too early, or bytes that make no sense: not the system's word, but sled's own.
+        sled::Error::Io(error) if error.raw_os_error().is_none() => damaged(directory, text),
+        sled::Error::CollectionNotFound(_) | sled::Error::Io(_) => {
+            ledger_fault("open the ledger", format!("{}: {text}; check the disk under it", directory.display()))
+        }
+    }
 }
 
 fn private_directory(directory: &Path) -> io::Result<()> {
@@ -186,11 +307,12 @@ fn private_directory(directory: &Path) -> io::Result<()> {
     std::fs::set_permissions(directory, Permissions::from_mode(0o700))
 }
 
-/// The log, with its entry in the directory on disk.
-fn log(directory: &Path) -> io::Result<File> {
+/// The log and its witness, with their entries in the directory on disk.
+fn durable(directory: &Path, batches: u64) -> io::Result<(File, Witness)> {
     let log = File::open(directory.join(LOG))?;
+    let witness = Witness::open(directory, Mark { batches, length: log.metadata()?.len() })?;
     File::open(directory)?.sync_all()?;
-    Ok(log)
+    Ok((log, witness))
 }
 
 fn restrict_files(directory: &Path) -> io::Result<()> {

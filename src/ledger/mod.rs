@@ -116,15 +116,27 @@ impl Ledger {
     /// bytes count for the last one. Flushed where it tells of replicas, as nothing else may know those: their objects
     /// need not carry a stamp. Else not flushed: lost in a crash, the jobs run again and find the target equal.
     pub async fn settle(&self, claims: Vec<Claim>, settlement: Settlement) -> Result<Settled, Fault> {
-        if claims.windows(2).any(|pair| matches!(pair, [one, other] if one.hash() != other.hash())) {
+        let mut settled = self.settle_all(vec![(claims, settlement)]).await?;
+        settled.pop().ok_or_else(|| ledger_fault("settle jobs", "it does not tell what became of them"))
+    }
+
+    /// The same for several lanes at once, each as [`Self::settle`] does; all or nothing.
+    pub async fn settle_all(&self, ends: Vec<(Vec<Claim>, Settlement)>) -> Result<Vec<Settled>, Fault> {
+        let of_one_key = |claims: &Vec<Claim>| {
+            claims.windows(2).all(|pair| !matches!(pair, [one, other] if one.hash() != other.hash()))
+        };
+        if !ends.iter().all(|(claims, _)| of_one_key(claims)) {
             return Err(ledger_fault("settle jobs", "the claims are of different keys: settle each key for itself"));
         }
-        let durability = if settlement.replicas.is_empty() { Durability::Applied } else { Durability::Flushed };
+        let tells_of_replicas = ends.iter().any(|(_, settlement)| !settlement.replicas.is_empty());
+        let durability = if tells_of_replicas { Durability::Flushed } else { Durability::Applied };
+        let weight = ends.len().max(1);
         let work = move |book: &mut book::Book<'_>| {
-            let settled = book.settle(&claims, &settlement)?;
-            Ok((settled, claims))
+            let settled: Result<Vec<Settled>, Fault> =
+                ends.iter().map(|(claims, settlement)| book.settle(claims, settlement)).collect();
+            Ok((settled?, ends))
         };
-        self.writer.write(durability, 1, work).await.map(|(settled, _given_back)| settled)
+        self.writer.write(durability, weight, work).await.map(|(settled, _given_back)| settled)
     }
 
     /// Puts a job off until `not_before`, with one more failed attempt. It holds up its key until then. A probe goes
@@ -152,7 +164,7 @@ impl Ledger {
     /// The upload noted for the version of the claim's job, or else by this very job. Look at its source version and
     /// ETag before going on with it: the source may have moved on.
     pub fn upload(&self, claim: &Claim) -> Result<Option<Upload>, Fault> {
-        self.writer.shared().read(|view| view.upload(&claim.subject()))
+        self.writer.shared().read(|view| view.upload(&claim.waiting))
     }
 
     /// Notes a part of the claim's upload; returns when that is on disk, so that it is not sent again after a crash.
@@ -163,7 +175,7 @@ impl Ledger {
 
     /// The parts noted of the claim's upload, ascending.
     pub fn sent_parts(&self, claim: &Claim) -> Result<Vec<SentPart>, Fault> {
-        self.writer.shared().read(|view| view.sent_parts(&claim.subject()))
+        self.writer.shared().read(|view| view.sent_parts(&claim.waiting))
     }
 
     /// Forgets the upload that [`Self::upload`] tells, after it was completed or aborted. Not flushed.

@@ -8,21 +8,44 @@
 //! An entry lives in the last leaf whose bound (the leaf's key in the store) is not greater than the entry's key, or,
 //! below all bounds, in the leaf whose bound is the bare table byte.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::ops::Bound::{Excluded, Included};
+use std::ops::Bound::Included;
 
 use super::codec::{Decoder, Encoder, Read, Unreadable};
 use super::kv::{Batch, Entry, Kv};
 use super::layout::{Table, unreadable};
 use crate::model::fault::Fault;
 
-#[derive(Debug, Default)]
+/// One leaf, out of the store or new.
+#[derive(Debug)]
 struct Leaf {
     entries: Vec<Entry>,
     bytes: usize,
+    /// The bound of the next leaf, or the end of the table: keys below it belong here, and the store need not be asked.
+    upper: Vec<u8>,
     stored: bool,
     touched: bool,
 }
+
+impl Leaf {
+    /// Cuts this leaf in two; tells the bound of the second.
+    fn split(&mut self, cut: Cut) -> Option<(Vec<u8>, Self)> {
+        let at = match cut {
+            Cut::Append => self.entries.len().saturating_sub(1),
+            Cut::Halve => self.entries.len() / 2,
+        };
+        let entries = self.entries.split_off(at.max(1));
+        let (bound, _) = entries.first()?;
+        let bound = bound.clone();
+        let bytes: usize = entries.iter().map(|(key, value)| weight(key, value)).sum();
+        self.bytes -= bytes;
+        let upper = std::mem::replace(&mut self.upper, bound.clone());
+        Some((bound, Self { entries, bytes, upper, stored: false, touched: true }))
+    }
+}
+
+type Leaves = BTreeMap<Vec<u8>, Leaf>;
 
 /// Where a leaf that grew too large is cut.
 #[derive(Clone, Copy, Debug)]
@@ -33,37 +56,47 @@ enum Cut {
     Halve,
 }
 
-/// The packed map, as the store holds it plus the changes made here.
+/// The packed map, as the store holds it plus the changes made here. What was looked into is kept until the end: what is
+/// read is mostly written next, and neighbours lie together.
 #[derive(Debug)]
 pub(super) struct Pages<'a> {
     kv: &'a dyn Kv,
-    leaves: BTreeMap<Vec<u8>, Leaf>,
+    leaves: RefCell<Leaves>,
 }
 
 impl<'a> Pages<'a> {
     pub(super) fn new(kv: &'a dyn Kv) -> Self {
-        Self { kv, leaves: BTreeMap::new() }
+        Self { kv, leaves: RefCell::default() }
     }
 
     /// The value of a key.
     pub(super) fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, Fault> {
-        let mut found = None;
-        self.visit_leaf(key, &mut |entries| {
-            if let Ok(at) = search(entries, key) {
-                found = entries.get(at).map(|(_, value)| value.clone());
-            }
-        })?;
-        Ok(found)
+        let mut leaves = self.leaves.borrow_mut();
+        let (_, leaf) = hold(self.kv, &mut leaves, key)?;
+        let found = search(&leaf.entries, key).ok().and_then(|at| leaf.entries.get(at));
+        Ok(found.map(|(_, value)| value.clone()))
     }
 
-    /// Up to `limit` entries of `from..end` in order.
+    /// Up to `limit` entries of `from..end` in order. Of the leaves behind the first one only those that were changed
+    /// are kept in memory.
     pub(super) fn scan(&self, from: &[u8], end: &[u8], limit: usize) -> Result<Vec<Entry>, Fault> {
         let mut found = Vec::new();
-        let mut bound = self.visit_leaf(from, &mut |entries| collect(entries, from, end, limit, &mut found))?;
-        while found.len() < limit {
-            let Some(next) = self.leaf_behind(&bound, end)? else { break };
-            self.visit_bound(&next, &mut |entries| collect(entries, from, end, limit, &mut found))?;
-            bound = next;
+        let mut leaves = self.leaves.borrow_mut();
+        let (_, leaf) = hold(self.kv, &mut leaves, from)?;
+        collect(&leaf.entries, from, end, limit, &mut found);
+        let mut next = leaf.upper.clone();
+        // Behind the last leaf of the table is the next table, and `end` is no further than that.
+        while found.len() < limit && next.as_slice() < end {
+            if let Some(leaf) = leaves.get(&next) {
+                collect(&leaf.entries, from, end, limit, &mut found);
+                next = leaf.upper.clone();
+                continue;
+            }
+            if let Some(value) = self.kv.get(&next)? {
+                let entries = decode_leaf(&next, &value).map_err(|why| unreadable("leaf", why))?;
+                collect(&entries, from, end, limit, &mut found);
+            }
+            next = upper(self.kv, &next)?;
         }
         Ok(found)
     }
@@ -81,8 +114,8 @@ impl<'a> Pages<'a> {
     /// Sets a key.
     pub(super) fn put(&mut self, key: Vec<u8>, value: Vec<u8>) -> Result<(), Fault> {
         let limit = Table::leaf_bytes(&key);
-        let bound = self.bound_of(&key)?;
-        let leaf = self.load(&bound)?;
+        let leaves = self.leaves.get_mut();
+        let (_, leaf) = hold(self.kv, leaves, &key)?;
         leaf.touched = true;
         let mut cut = Cut::Halve;
         match search(&leaf.entries, &key) {
@@ -101,15 +134,15 @@ impl<'a> Pages<'a> {
             }
         }
         if leaf.bytes > limit && leaf.entries.len() > 1 {
-            self.split(&bound, cut);
+            let right = leaf.split(cut);
+            leaves.extend(right);
         }
         Ok(())
     }
 
     /// Removes a key, which may be absent.
     pub(super) fn remove(&mut self, key: &[u8]) -> Result<(), Fault> {
-        let bound = self.bound_of(key)?;
-        let leaf = self.load(&bound)?;
+        let (_, leaf) = hold(self.kv, self.leaves.get_mut(), key)?;
         if let Ok(at) = search(&leaf.entries, key) {
             let (key, value) = leaf.entries.remove(at);
             leaf.bytes -= weight(&key, &value);
@@ -120,13 +153,13 @@ impl<'a> Pages<'a> {
 
     /// Whether anything was changed.
     pub(super) fn is_touched(&self) -> bool {
-        self.leaves.values().any(|leaf| leaf.touched)
+        self.leaves.borrow().values().any(|leaf| leaf.touched)
     }
 
     /// The changes as one batch for the store.
     pub(super) fn into_batch(self) -> Batch {
         let mut batch = Vec::new();
-        for (bound, leaf) in self.leaves {
+        for (bound, leaf) in self.leaves.into_inner() {
             if !leaf.touched {
                 continue;
             }
@@ -139,83 +172,38 @@ impl<'a> Pages<'a> {
         }
         batch
     }
+}
 
-    fn split(&mut self, bound: &[u8], cut: Cut) {
-        let Some(leaf) = self.leaves.get_mut(bound) else { return };
-        let at = match cut {
-            Cut::Append => leaf.entries.len().saturating_sub(1),
-            Cut::Halve => leaf.entries.len() / 2,
-        };
-        let right = leaf.entries.split_off(at.max(1));
-        let moved: usize = right.iter().map(|(key, value)| weight(key, value)).sum();
-        leaf.bytes -= moved;
-        if let Some((first, _)) = right.first() {
-            let first = first.clone();
-            self.leaves.insert(first, Leaf { entries: right, bytes: moved, stored: false, touched: true });
+/// The leaf in which a key is or would be, with its bound.
+fn hold<'l>(kv: &dyn Kv, leaves: &'l mut Leaves, key: &[u8]) -> Result<(&'l Vec<u8>, &'l mut Leaf), Fault> {
+    let table = key.get(..1).unwrap_or_default();
+    let known = leaves.range::<[u8], _>((Included(table), Included(key))).next_back();
+    if known.is_none_or(|(_, leaf)| key >= leaf.upper.as_slice()) {
+        let (bound, leaf) = load(kv, table, key)?;
+        leaves.insert(bound, leaf);
+    }
+    let held = leaves.range_mut::<[u8], _>((Included(table), Included(key))).next_back();
+    held.ok_or_else(|| unreadable("leaf", Unreadable("it is not where its keys belong")))
+}
+
+fn load(kv: &dyn Kv, table: &[u8], key: &[u8]) -> Result<(Vec<u8>, Leaf), Fault> {
+    let stored = kv.floor(table, key)?;
+    let (bound, entries, stored) = match stored {
+        Some((bound, value)) => {
+            let entries = decode_leaf(&bound, &value).map_err(|why| unreadable("leaf", why))?;
+            (bound, entries, true)
         }
-    }
+        None => (table.to_vec(), Vec::new(), false),
+    };
+    let bytes = entries.iter().map(|(key, value)| weight(key, value)).sum();
+    let upper = upper(kv, &bound)?;
+    Ok((bound, Leaf { entries, bytes, upper, stored, touched: false }))
+}
 
-    /// The bound of the leaf in which `key` is or would be.
-    fn bound_of(&self, key: &[u8]) -> Result<Vec<u8>, Fault> {
-        let table = key.get(..1).unwrap_or_default();
-        let held =
-            self.leaves.range::<[u8], _>((Included(table), Included(key))).next_back().map(|(bound, _)| bound.clone());
-        let stored = self.kv.floor(table, key)?.map(|(bound, _)| bound);
-        Ok(held.max(stored).unwrap_or_else(|| table.to_vec()))
-    }
-
-    fn load(&mut self, bound: &[u8]) -> Result<&mut Leaf, Fault> {
-        if !self.leaves.contains_key(bound) {
-            let leaf = match self.kv.get(bound)? {
-                Some(value) => {
-                    let entries = decode_leaf(bound, &value).map_err(|why| unreadable("leaf", why))?;
-                    let bytes = entries.iter().map(|(key, value)| weight(key, value)).sum();
-                    Leaf { entries, bytes, stored: true, touched: false }
-                }
-                None => Leaf::default(),
-            };
-            self.leaves.insert(bound.to_vec(), leaf);
-        }
-        Ok(self.leaves.entry(bound.to_vec()).or_default())
-    }
-
-    fn visit_leaf(&self, key: &[u8], visit: &mut dyn FnMut(&[Entry])) -> Result<Vec<u8>, Fault> {
-        let table = key.get(..1).unwrap_or_default();
-        let held = self.leaves.range::<[u8], _>((Included(table), Included(key))).next_back();
-        let stored = self.kv.floor(table, key)?;
-        match (held, stored) {
-            (Some((bound, leaf)), stored) if stored.as_ref().is_none_or(|(other, _)| other <= bound) => {
-                visit(&leaf.entries);
-                Ok(bound.clone())
-            }
-            (_, Some((bound, value))) => {
-                visit(&decode_leaf(&bound, &value).map_err(|why| unreadable("leaf", why))?);
-                Ok(bound)
-            }
-            (_, None) => Ok(table.to_vec()),
-        }
-    }
-
-    fn visit_bound(&self, bound: &[u8], visit: &mut dyn FnMut(&[Entry])) -> Result<(), Fault> {
-        if let Some(leaf) = self.leaves.get(bound) {
-            visit(&leaf.entries);
-        } else if let Some(value) = self.kv.get(bound)? {
-            visit(&decode_leaf(bound, &value).map_err(|why| unreadable("leaf", why))?);
-        }
-        Ok(())
-    }
-
-    fn leaf_behind(&self, bound: &[u8], end: &[u8]) -> Result<Option<Vec<u8>>, Fault> {
-        if bound >= end {
-            return Ok(None);
-        }
-        let held = self.leaves.range::<[u8], _>((Excluded(bound), Excluded(end))).next().map(|(next, _)| next.clone());
-        let stored = self.kv.next(bound, end)?.map(|(next, _)| next);
-        Ok(match (held, stored) {
-            (Some(held), Some(stored)) => Some(held.min(stored)),
-            (held, stored) => held.or(stored),
-        })
-    }
+/// The bound of the stored leaf behind this one, or the end of the table.
+fn upper(kv: &dyn Kv, bound: &[u8]) -> Result<Vec<u8>, Fault> {
+    let end = behind(bound.get(..1).unwrap_or_default());
+    Ok(kv.next(bound, &end)?.map_or(end, |(next, _)| next))
 }
 
 /// The smallest key that is greater than every key beginning with `prefix`.
@@ -251,6 +239,7 @@ fn weight(key: &[u8], value: &[u8]) -> usize {
 
 pub(super) fn encode_leaf(bound: &[u8], entries: &[Entry]) -> Vec<u8> {
     let mut out = Encoder::record();
+    out.reserve(entries.iter().map(|(key, value)| weight(key, value)).sum());
     out.number(entries.len() as u64);
     let mut before = bound;
     for (key, value) in entries {
@@ -265,15 +254,16 @@ pub(super) fn encode_leaf(bound: &[u8], entries: &[Entry]) -> Vec<u8> {
 
 pub(super) fn decode_leaf(bound: &[u8], value: &[u8]) -> Read<Vec<Entry>> {
     let mut from = Decoder::record(value)?;
-    let mut before = bound.to_vec();
-    let entries = from.list(|from| {
+    let length = from.length()?;
+    // A leaf has some ten entries; a damaged length must not reserve memory.
+    let mut entries: Vec<Entry> = Vec::with_capacity(length.min(16));
+    for _ in 0..length {
         let shared = from.length()?;
-        let mut key =
-            before.get(..shared).ok_or(Unreadable("a key refers to more than the one before it has"))?.to_vec();
-        key.extend_from_slice(from.bytes()?);
-        before.clone_from(&key);
-        Ok((key, from.bytes()?.to_vec()))
-    })?;
+        let before = entries.last().map_or(bound, |(key, _)| key.as_slice());
+        let head = before.get(..shared).ok_or(Unreadable("a key refers to more than the one before it has"))?;
+        let key = [head, from.bytes()?].concat();
+        entries.push((key, from.bytes()?.to_vec()));
+    }
     from.end()?;
     Ok(entries)
 }

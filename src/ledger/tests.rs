@@ -6,14 +6,17 @@ mod course;
 mod crash;
 mod disk;
 mod flow;
+mod mortal;
 mod operating;
 mod parking;
+mod power;
 mod records;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::book::Limits;
+use super::kv::Shape;
 use super::kv::memory::MemoryKv;
 use super::*;
 use crate::model::fault::{FaultKind, Side};

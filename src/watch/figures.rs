@@ -98,7 +98,7 @@ pub struct Figures {
     pub pending: Count,
     /// What is parked, over all rules.
     pub failed: u64,
-    /// What was brought over since the ledger was made.
+    /// What was brought over since start. Not the ledger's total, which falls when a kill loses the last counts of it.
     pub replicated: Count,
     /// Rule by rule.
     pub rules: BTreeMap<RuleId, RuleFigures>,
@@ -137,7 +137,7 @@ impl Figures {
             waiting: live.max(unseen.as_ref().map(|(unseen, _)| *unseen)),
             pending: totals.pending,
             failed: totals.parked.operations,
-            replicated: totals.replicated,
+            replicated: snapshot.replicated,
             rules: settings.rules.iter().map(|(rule, _)| (rule.clone(), of_rule(rule))).collect(),
             errors: snapshot.errors.clone(),
             oldest: oldest(missing.map(|missing| now.since(missing)), unseen),

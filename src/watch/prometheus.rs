@@ -20,8 +20,8 @@ pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; cha
 /// so the counts are exact.
 const OCTAVES: std::ops::RangeInclusive<u16> = 6..=27;
 
-/// All figures as text. Counters count since the ledger was made, or since the worker's start; a change that is stuck is
-/// no latency here (a histogram takes nothing back): `repl_oldest_pending_age_seconds` tells of it.
+/// All figures as text. Counters count since the worker's start; a change that is stuck is no latency here (a histogram
+/// takes nothing back): `repl_oldest_pending_age_seconds` tells of it.
 #[must_use]
 pub fn text(figures: &Figures, settings: &Settings) -> String {
     let mut registry = Registry::default();

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::alarms::AlarmsView;
 use super::catalogue::MetricSide;
+use crate::ledger::Count;
 use crate::model::fault::{Fault, FaultKind, Side};
 use crate::model::job::{Job, Origin};
 use crate::model::object::{RuleId, Timestamp};
@@ -173,8 +174,8 @@ pub struct Snapshot {
     pub faults: BTreeMap<(FaultKind, Side), u64>,
     /// The queue.
     pub queue: QueueView,
-    /// Bytes written to targets since start.
-    pub bytes: u64,
+    /// What was brought to targets since start.
+    pub replicated: Count,
     /// Jobs finished since start.
     pub finished: u64,
     /// Intervals of the metrics that were lived through since start.
@@ -211,7 +212,8 @@ impl Pulse {
     /// the object was written, not how long it took to bring.
     pub fn replicated(&self, job: &Job, latency: Duration, bytes: u64) {
         self.with(|state| {
-            state.bytes = state.bytes.saturating_add(bytes);
+            state.replicated.operations = state.replicated.operations.saturating_add(1);
+            state.replicated.bytes = state.replicated.bytes.saturating_add(bytes);
             if job.origin == Origin::Event {
                 state.latency.record(latency);
                 state.latency_by_rule.entry(job.rule.clone()).or_default().record(latency);
@@ -294,7 +296,7 @@ impl Pulse {
     pub fn progress(&self) -> Progress {
         self.with(|state| Progress {
             finished: state.finished,
-            bytes: state.bytes,
+            bytes: state.replicated.bytes,
             throttled: state.faults.iter().filter(|((kind, _), _)| *kind == FaultKind::Throttled).map(|(_, n)| n).sum(),
         })
     }

@@ -10,6 +10,7 @@
     reason = "tests fail by panicking, and live in real time"
 )]
 
+pub(crate) mod aftermath;
 pub(crate) mod browser;
 pub(crate) mod compare;
 pub(crate) mod events;

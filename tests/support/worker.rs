@@ -54,18 +54,31 @@ pub(crate) fn spawn_repl(pair: &Pair, args: &[&str]) -> Worker {
     spawn_repl_into(pair, args, said)
 }
 
+/// The binary under test; `REPL_TEST_BINARY` names another build of it, such as a release.
+fn binary() -> PathBuf {
+    std::env::var_os("REPL_TEST_BINARY").map_or_else(|| env!("CARGO_BIN_EXE_repl").into(), PathBuf::from)
+}
+
+/// As [`spawn_repl`], for a build with the feature `fail-points`: it dies where `point` says, as `NAME:N`.
+pub(crate) fn spawn_doomed_repl(pair: &Pair, args: &[&str], point: &str) -> Worker {
+    let said = [pair.directory.path().join("stdout"), pair.directory.path().join("stderr")];
+    let mut command = Command::new(binary());
+    command.env("REPL_FAIL_POINT", point);
+    start(command, pair, args, said)
+}
+
 /// As [`spawn_repl`], for a worker that will be [starved](Worker::fill_its_disk).
 pub(crate) fn spawn_hardy_repl(pair: &Pair, args: &[&str]) -> Worker {
     // Ignored signals stay ignored over exec: a write beyond the limit fails instead of killing the worker.
     let mut shell = Command::new("bash");
-    shell.args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_repl")]);
+    shell.args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\""]).arg(binary());
     let said = [pair.directory.path().join("stdout"), pair.directory.path().join("stderr")];
     start(shell, pair, args, said)
 }
 
 /// As [`spawn_repl`], for several workers of one pair: each needs its own files for stdout and stderr.
 pub(crate) fn spawn_repl_into(pair: &Pair, args: &[&str], said: [PathBuf; 2]) -> Worker {
-    start(Command::new(env!("CARGO_BIN_EXE_repl")), pair, args, said)
+    start(Command::new(binary()), pair, args, said)
 }
 
 fn start(mut command: Command, pair: &Pair, args: &[&str], said: [PathBuf; 2]) -> Worker {

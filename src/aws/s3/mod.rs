@@ -164,7 +164,7 @@ impl S3Bucket {
         let state = match self.believed_versioning() {
             Some(state) => state,
             // Who may not read the setting sends the id: on AWS that is right in every bucket.
-            None => match self.versioning().await {
+            None => match Box::pin(self.versioning()).await {
                 Ok(state) => state,
                 Err(fault) if fault.kind == FaultKind::Denied => Versioning::Enabled,
                 Err(fault) => return Err(fault),

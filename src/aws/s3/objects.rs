@@ -52,7 +52,7 @@ impl S3Bucket {
         let asked = Asked { prefix, after, token, most: most.unwrap_or(PAGE) };
         let answer = match &self.lean {
             Some(lean) => self.list_lean(lean, asked.query(), self.site("list objects")).await?,
-            None => self.list_by_sdk(&asked).await?,
+            None => Box::pin(self.list_by_sdk(&asked)).await?,
         };
         // S3 may answer 200 with an incomplete document: that passes, so it must not read as a refusal.
         let (entries, next) = read(answer.body.as_deref().unwrap_or_default()).map_err(|detail| {

@@ -104,11 +104,15 @@ impl S3Bucket {
     }
 
     async fn get_as_told(&self, key: &Key, read: Read) -> Result<Fetched, Fault> {
-        let site = self.site("read object");
         let version = self.version_id(&read.pick).await?;
         if let Some(lean) = &self.lean {
             return self.get_lean(lean, key, version, &read).await;
         }
+        Box::pin(self.get_by_sdk(key, version, &read)).await
+    }
+
+    async fn get_by_sdk(&self, key: &Key, version: Option<String>, read: &Read) -> Result<Fetched, Fault> {
+        let site = self.site("read object");
         // A range's checksum would not be the object's.
         let exchange = match read.range {
             None => Exchange::adding(vec![checksum_mode()]),
@@ -128,7 +132,7 @@ impl S3Bucket {
             .send()
             .await;
         match sent {
-            Ok(output) => self.fetched(&exchange.answer(site)?, output.body.into_inner(), &read),
+            Ok(output) => self.fetched(&exchange.answer(site)?, output.body.into_inner(), read),
             Err(error) => match refusal(&error).as_ref().and_then(absence) {
                 Some(absence) => Ok(absence.into()),
                 None => Err(site.explain(&error)),
@@ -158,7 +162,7 @@ impl S3Bucket {
         let version = self.version_id(pick).await?;
         let looked = match &self.lean {
             Some(lean) => self.head_lean(lean, key, version).await?,
-            None => self.head_by_sdk(key, version).await?,
+            None => Box::pin(self.head_by_sdk(key, version)).await?,
         };
         match looked {
             Looked::Answered(headers) => Ok(Found::Object(Box::new(headers::head(&headers, site)?))),
@@ -195,7 +199,7 @@ impl S3Bucket {
     /// is no reason to call its objects gone.
     async fn ask_whether_missing(&self, key: &Key, pick: &Pick) -> Result<Found, Fault> {
         let probe = Read { pick: pick.clone(), range: Some((0, 0)), if_match: None };
-        match self.get_object(key, probe).await? {
+        match Box::pin(self.get_object(key, probe)).await? {
             Fetched::Missing => Ok(Found::Missing),
             Fetched::DeleteMarker => Ok(Found::DeleteMarker),
             Fetched::Object(_) => {
@@ -211,7 +215,7 @@ impl S3Bucket {
             return bare;
         }
         let probe = Read { pick: pick.clone(), range: Some((0, 0)), if_match: None };
-        match self.get_object(key, probe).await {
+        match Box::pin(self.get_object(key, probe)).await {
             Err(told) => Fault { during: bare.during, ..told },
             Ok(_) => bare,
         }
@@ -385,7 +389,7 @@ impl S3Bucket {
                 query.push(("versions", "".into()));
                 self.list_lean(lean, query, site).await?
             }
-            None => self.versions_by_sdk(prefix, (key, version)).await?,
+            None => Box::pin(self.versions_by_sdk(prefix, (key, version))).await?,
         };
         let page = listing::read(&answer.body.unwrap_or_default(), site)?;
         Ok(VersionPage { order: order(&answer.headers), ..page })

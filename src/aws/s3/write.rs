@@ -109,7 +109,7 @@ impl S3Bucket {
             None => {
                 let exchange = Exchange::creating(sent);
                 let listener = exchange.clone();
-                sending.send(site, |body| self.put_by_sdk(&object.key, listener, body, condition)).await?;
+                Box::pin(sending.send(site, |body| self.put_by_sdk(&object.key, listener, body, condition))).await?;
                 exchange.answer(site)?.headers
             }
         };

@@ -10,7 +10,7 @@ fn resident_kib() -> u64 {
 }
 
 /// A job as S3 would tell it: key of 45 bytes, 32 bytes of version id, MD5, sequencer.
-fn realistic(n: u64) -> Job {
+pub(super) fn realistic(n: u64) -> Job {
     let mixed = n.wrapping_mul(0x9e37_79b9_7f4a_7c15);
     let key = format!("photos/2026/11/{:02}/{mixed:016x}-{n:08}.jpg", n % 31);
     Job {

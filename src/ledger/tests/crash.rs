@@ -2,19 +2,77 @@
 //! lets every number of unflushed batches reach the disk, and looks at what a restart finds (P1, P2, P3, I5, I10, I11).
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::Write as _;
 
 use super::*;
 
 /// What the outside world knows: what was promised, what was asked for.
 #[derive(Debug, Default)]
-struct World {
-    /// Jobs whose admission was answered.
-    acknowledged: BTreeMap<JobId, Job>,
+pub(super) struct World {
+    /// The keys of jobs whose admission was answered.
+    acknowledged: BTreeMap<JobId, String>,
     /// Jobs that were asked to end.
     ended: BTreeSet<JobId>,
     /// Uploads whose note was answered.
     uploads: BTreeSet<String>,
     parked: BTreeSet<JobId>,
+    /// Where each fact is written down at once, for those who come after this process.
+    testament: Option<std::fs::File>,
+}
+
+/// One thing that the world learns.
+enum Fact {
+    Acknowledged(JobId, String),
+    Ended(JobId),
+    Upload(String),
+    Parked(JobId),
+    /// All that was parked comes back.
+    Returned,
+}
+
+impl World {
+    /// A world whose facts are written down in this file.
+    pub(super) fn leaving(testament: std::fs::File) -> Self {
+        Self { testament: Some(testament), ..Self::default() }
+    }
+
+    /// The world as a file has it.
+    pub(super) fn left(testament: &str) -> Self {
+        let mut world = Self::default();
+        let id = |text: &str| JobId(text.parse().unwrap());
+        for line in testament.lines() {
+            let words: Vec<&str> = line.split(' ').collect();
+            world.learn(match *words.as_slice() {
+                ["acknowledged", number, key] => Fact::Acknowledged(id(number), key.to_owned()),
+                ["ended", number] => Fact::Ended(id(number)),
+                ["upload", name] => Fact::Upload(name.to_owned()),
+                ["parked", number] => Fact::Parked(id(number)),
+                ["returned"] => Fact::Returned,
+                ref other => panic!("{other:?}"),
+            });
+        }
+        world
+    }
+
+    fn learn(&mut self, fact: Fact) {
+        if let Some(testament) = &mut self.testament {
+            let line = match &fact {
+                Fact::Acknowledged(id, key) => format!("acknowledged {id} {key}\n"),
+                Fact::Ended(id) => format!("ended {id}\n"),
+                Fact::Upload(name) => format!("upload {name}\n"),
+                Fact::Parked(id) => format!("parked {id}\n"),
+                Fact::Returned => "returned\n".to_owned(),
+            };
+            testament.write_all(line.as_bytes()).unwrap();
+        }
+        match fact {
+            Fact::Acknowledged(id, key) => drop(self.acknowledged.insert(id, key)),
+            Fact::Ended(id) => drop(self.ended.insert(id)),
+            Fact::Upload(name) => drop(self.uploads.insert(name)),
+            Fact::Parked(id) => drop(self.parked.insert(id)),
+            Fact::Returned => self.parked.clear(),
+        }
+    }
 }
 
 fn upload(id: &str) -> Upload {
@@ -30,29 +88,31 @@ fn upload(id: &str) -> Upload {
 }
 
 /// A little of everything. Ends early, and quietly, when the power goes.
-async fn script(ledger: &Ledger, world: &mut World) -> Result<(), Fault> {
+pub(super) async fn script(ledger: &Ledger, world: &mut World) -> Result<(), Fault> {
     for round in 0..4_u64 {
         let now = at(1_000 + round * 100);
         let mut jobs: Vec<Job> = (0..4).map(|n| job(&format!("r{round}k{n}"), "1", round * 10 + n)).collect();
         jobs.extend((0..7).map(|n| sequenced("hot", &format!("v{round}.{n}"), round * 10 + n, &format!("{round}{n}"))));
         let cursor = Some(("scan".to_owned(), vec![u8::try_from(round).unwrap()]));
         let admitted = ledger.admit(Admission { cursor, ..work(jobs.clone()) }).await?;
-        world.acknowledged.extend(admitted.ids.into_iter().zip(jobs));
+        for (id, job) in admitted.ids.into_iter().zip(jobs) {
+            world.learn(Fact::Acknowledged(id, job.key.to_string()));
+        }
         for mut lane in ledger.claim(now, 4).await? {
             let claim = lane.next().unwrap();
             let id = claim.id();
             match id.0 % 4 {
                 0 => {
                     ledger.note_upload(&claim, &upload(&format!("u{}", id.0))).await?;
-                    world.uploads.insert(format!("u{}", id.0));
+                    world.learn(Fact::Upload(format!("u{}", id.0)));
                     ledger.defer(claim, now.plus(Duration::from_secs(50)), &fault(FaultKind::Transient), now).await?;
                 }
                 1 => {
                     ledger.park(claim, &fault(FaultKind::Denied), now).await?;
-                    world.parked.insert(id);
+                    world.learn(Fact::Parked(id));
                 }
                 _ => {
-                    world.ended.insert(id);
+                    world.learn(Fact::Ended(id));
                     ledger.settle(vec![claim], done(now)).await?;
                 }
             }
@@ -61,8 +121,8 @@ async fn script(ledger: &Ledger, world: &mut World) -> Result<(), Fault> {
     // A probe passes, and its group comes back in pieces.
     for mut lane in ledger.claim(at(5_000), 1).await? {
         let claims = lane.take_all();
-        world.ended.extend(claims.iter().map(Claim::id));
-        world.parked.clear();
+        claims.iter().for_each(|claim| world.learn(Fact::Ended(claim.id())));
+        world.learn(Fact::Returned);
         ledger.settle(claims, done(at(5_000))).await?;
     }
     ledger.flush().await?;
@@ -71,16 +131,15 @@ async fn script(ledger: &Ledger, world: &mut World) -> Result<(), Fault> {
 }
 
 /// What must hold after any restart.
-async fn check(kv: &MemoryKv, world: &World, case: &str) {
-    let ledger = on(kv);
+pub(super) async fn check(ledger: &Ledger, world: &World, case: &str) {
     // A release under way at the crash goes on by itself.
-    arrived(&ledger).await;
+    arrived(ledger).await;
     let totals = ledger.totals();
     balanced(&totals);
     let mut there = BTreeSet::new();
-    let told: BTreeSet<&Key> = world.acknowledged.values().map(|job| &job.key).collect();
+    let told: BTreeSet<&String> = world.acknowledged.values().collect();
     for key in told {
-        let story = ledger.story(key).unwrap();
+        let story = ledger.story(&Key::new(key.as_str())).unwrap();
         there.extend(story.jobs.iter().map(|chapter| chapter.id));
     }
     for id in world.acknowledged.keys() {
@@ -99,7 +158,7 @@ async fn check(kv: &MemoryKv, world: &World, case: &str) {
     ledger.release(&Release::All).await.unwrap();
     let mut last: BTreeMap<Key, Sequencer> = BTreeMap::new();
     while ledger.totals().pending.operations > 0 {
-        let mut lanes = all(&ledger, at(9_000)).await;
+        let mut lanes = all(ledger, at(9_000)).await;
         assert!(!lanes.is_empty(), "{case}: pending work that nobody can claim: {:?}", ledger.totals());
         let distinct: BTreeSet<&Key> = lanes.iter().map(Lane::target_key).collect();
         assert_eq!(distinct.len(), lanes.len(), "{case}: two lanes of one key");
@@ -137,7 +196,7 @@ async fn crash(cut: Cut) {
     assert!(result.is_err_and(|fault| fault.kind == FaultKind::Ledger), "{cut:?} cut nothing off");
     drop(ledger);
     for kept in 0..=kv.unflushed() {
-        check(&kv.after_crash(kept), &world, &format!("{cut:?}, {kept} unflushed batches kept")).await;
+        check(&on(&kv.after_crash(kept)), &world, &format!("{cut:?}, {kept} unflushed batches kept")).await;
     }
 }
 
@@ -148,7 +207,7 @@ async fn nothing_acknowledged_is_lost_whenever_the_power_goes() {
     let mut world = World::default();
     script(&ledger, &mut world).await.unwrap();
     let (flushes, applies) = (kv.flushes(), kv.applies());
-    check(&kv.after_crash(0), &world, "no cut").await;
+    check(&on(&kv.after_crash(0)), &world, "no cut").await;
     assert!(flushes > 10 && applies > 20, "the script does something: {flushes} flushes, {applies} batches");
     // The release at the end takes as many batches as it happens to take: leave these two out.
     for n in 1..flushes - 1 {

@@ -239,6 +239,36 @@ async fn outcomes_are_counted_and_reasons_told() {
 }
 
 #[tokio::test]
+async fn what_ends_together_is_one_batch() {
+    let kv = MemoryKv::new();
+    let ledger = on(&kv);
+    let jobs: Vec<Job> = (0..20).map(|n| job(&format!("k{n}"), "1", n)).collect();
+    let admitted = ledger.admit(work(jobs)).await.unwrap();
+    let mut lanes = all(&ledger, at(99)).await;
+    let ends = |lanes: &mut [Lane]| -> Vec<(Vec<Claim>, Settlement)> {
+        let outcomes = [Outcome::Replicated, Outcome::AlreadyEqual];
+        let outcomes = outcomes.into_iter().cycle();
+        lanes.iter_mut().zip(outcomes).map(|(lane, outcome)| (lane.take_all(), ended(outcome, at(99)))).collect()
+    };
+    let mut all_at_once = ends(&mut lanes);
+    let strays: Vec<Claim> = all_at_once.iter_mut().take(2).flat_map(|(claims, _)| std::mem::take(claims)).collect();
+    all_at_once.push((strays, done(at(99))));
+    ledger.settle_all(all_at_once).await.unwrap_err();
+    assert_eq!(ledger.totals().pending.operations, 20, "one that is not right, and none is settled");
+    drop(lanes);
+    let mut lanes = all(&ledger, at(99)).await;
+    let before = kv.applies();
+    let settled = ledger.settle_all(ends(&mut lanes)).await.unwrap();
+    assert_eq!(kv.applies() - before, 1, "one batch for all");
+    let ids: Vec<JobId> = settled.iter().flat_map(|settled| settled.ids.clone()).collect();
+    assert_eq!(ids, admitted.ids);
+    assert_eq!(settled[3].lag, Duration::from_secs(96));
+    let totals = ledger.totals();
+    assert_eq!((totals.pending.operations, totals.replicated.operations, totals.already_equal), (0, 10, 10));
+    balanced(&totals);
+}
+
+#[tokio::test]
 async fn claims_of_different_keys_are_not_settled_together() {
     let ledger = on(&MemoryKv::new());
     ledger.admit(work(vec![job("a", "1", 1), job("b", "1", 2)])).await.unwrap();

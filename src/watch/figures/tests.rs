@@ -244,6 +244,42 @@ async fn prometheus_reads_every_metric() {
     check_open_metrics(&text);
 }
 
+/// What a worker before this one brought, of which a kill may have lost the count, is not in a counter that never falls.
+#[tokio::test]
+async fn counters_count_since_the_start_of_the_worker() {
+    let (_directory, ledger) = ledger();
+    let settings = settings(Intake::Scans);
+    let bring = async |key: &str, pulse: &Pulse| {
+        admit(&ledger, vec![job("a", key, 30, Origin::Event)]).await;
+        let mut lane = ledger.claim(NOW, 10).await.unwrap().remove(0);
+        let claim = lane.next().unwrap();
+        let job = claim.job().clone();
+        let settlement = Settlement {
+            outcome: Outcome::Replicated,
+            applied: None,
+            replicas: Vec::new(),
+            bytes: 100,
+            provable: true,
+            now: NOW,
+        };
+        let settled = ledger.settle(vec![claim], settlement).await.unwrap();
+        pulse.replicated(&job, settled.lag, 100);
+    };
+    let told = |pulse: &Pulse| {
+        let text = prometheus::text(&take(&ledger, pulse, &settings), &settings);
+        ["operations", "bytes"].map(|what| {
+            let start = format!("repl_replicated_{what}_total{{source_bucket=\"acme-primary\"}} ");
+            text.lines().find_map(|line| line.strip_prefix(&start)?.parse::<u64>().ok()).unwrap()
+        })
+    };
+    let (killed, started) = (Pulse::default(), Pulse::default());
+    bring("one", &killed).await;
+    assert_eq!((told(&killed), told(&started)), ([1, 100], [0, 0]));
+    bring("two", &started).await;
+    assert_eq!(told(&started), [1, 100]);
+    assert_eq!(ledger.totals().replicated.operations, 2);
+}
+
 /// A canary that arrives says how long it took and that nothing failed; one that does not says so, in both places.
 #[tokio::test]
 async fn a_canary_is_told_by_its_latency_and_its_failure() {

@@ -424,15 +424,20 @@ impl<W: World> Shared<W> {
     pub(super) async fn finish(&self, at: &At<'_, W>, head: Head, sent: Sent) -> Result<Carried, Stop> {
         fail::pass(Point::AfterPut);
         check_sealing(&sent.object.sealing, &sent.written.encryption)?;
-        if at.rule.acl {
-            Box::pin(self.bring_acl(at, &head, &sent.written)).await?;
-        }
         let Sent { written, verdict, stamped, .. } = sent;
         let verdict = match at.target.checksums {
             Checksums::Held => verdict,
             Checksums::Ignored => by_etag(verdict, &head, &written),
         };
-        Ok(Carried::Landed(Box::new(Landed { head, written, verdict, stamped })))
+        let landed = Landed { head, written, verdict, stamped };
+        if at.rule.acl {
+            if let Some(replica) = landed.replica() {
+                // The ACL may not be to be had any more, and nothing else tells what this object is.
+                self.ledger.note_replicas(at.claim, &[replica]).await?;
+            }
+            Box::pin(self.bring_acl(at, &landed.head, &landed.written)).await?;
+        }
+        Ok(Carried::Landed(Box::new(landed)))
     }
 
     /// A write that did not succeed: it lost its condition, or failed. Where only its answer may have been lost, where

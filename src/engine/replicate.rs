@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use crate::fail::{self, Point};
 use crate::ledger::{Claim, Lane, Outcome, Replica};
 use crate::model::digest::Means;
 use crate::model::fault::{Disposition, Fault, FaultKind, Side};

@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import measure
+import way
 
 REGIONS = ("us-east-1", "eu-west-2")
 ACCOUNT = "000000000000"
@@ -58,13 +59,14 @@ class Pair:
             self.sqs[side].delete_message_batch(QueueUrl=url, Entries=gone)
         return found
 
-    def config(self, place: Path) -> Path:
+    def config(self, place: Path, endpoint: str | None = None) -> Path:
         path = place / f"{self.name}.toml"
-        store = 'endpoint = "{}"\npath_style = true\n'.format(self.access["endpoint"])
+        endpoint = endpoint or self.access["endpoint"]
+        store = f'endpoint = "{endpoint}"\npath_style = true\n'
         sides = [f'bucket = "{bucket}"\nregion = "{region}"\n{store}' for bucket, region in zip(self.buckets, REGIONS)]
         path.write_text(
             f"[source]\n{sides[0]}\n[targets.dr]\n{sides[1]}\n"
-            f'[queue]\nurl = "{self.queues[0]}"\nendpoint = "{self.access["endpoint"]}"\n\n'
+            f'[queue]\nurl = "{self.queues[0]}"\nendpoint = "{endpoint}"\n\n'
             f'[[rules]]\nid = "all"\ntarget = "dr"\n\n[ledger]\npath = "{place / (self.name + ".ledger")}"\n\n'
             '[web]\nlisten = "off"\n[monitoring]\ncloudwatch = false\n',
             encoding="utf-8",
@@ -155,3 +157,16 @@ def idle(worker: Worker, seconds: float) -> dict:
     status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
     rss = next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS")) / measure.KIB
     return {"seconds": seconds, "cpu_share": share, "rss": rss}
+
+
+def requests(binary: Path, pair: Pair, place: Path, environ: dict[str, str], count: int = 1000) -> dict:
+    """What `count` new objects cost in requests whose events wait in the queue; what a worker asks for once is in it."""
+    for number in range(count):
+        put(pair, f"counted/{number:06}")
+    with way.Way(pair.access["endpoint"]) as counting:
+        ran = [binary, "run", "--until-idle=1s", "--config", pair.config(place, counting.endpoint)]
+        measure.run(ran, environ, place / "log")
+        arrivals(pair, count, 60)
+        seen = dict(counting.requests)
+    s3 = sum(times for kind, times in seen.items() if kind.isupper())
+    return {"objects": count, "s3": s3 / count, "sqs": (sum(seen.values()) - s3) / count, "by_kind": seen}

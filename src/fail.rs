@@ -71,38 +71,30 @@ impl Point {
 #[inline]
 pub const fn pass(_point: Point) {}
 
+/// Where to die, and how often that is passed before.
 #[cfg(feature = "fail-points")]
-pub use armed::{arm, pass};
+static ARMED: std::sync::OnceLock<(Point, std::sync::atomic::AtomicU32)> = std::sync::OnceLock::new();
 
+/// Arms one point: `NAME:N` dies when it is passed for the N-th time, counted from 1. False if that is no such text.
 #[cfg(feature = "fail-points")]
-mod armed {
-    use std::sync::OnceLock;
-    use std::sync::atomic::{AtomicU32, Ordering};
-
-    use super::Point;
-
-    /// Where to die, and how often that is passed before.
-    static ARMED: OnceLock<(Point, AtomicU32)> = OnceLock::new();
-
-    /// Arms one point: `NAME:N` dies when it is passed for the N-th time, counted from 1. False if that is no such text.
-    #[must_use]
-    pub fn arm(text: &str) -> bool {
-        let Some((name, count)) = text.split_once(':') else { return false };
-        let point = Point::ALL.into_iter().find(|point| point.name() == name);
-        match (point, count.parse::<u32>()) {
-            (Some(point), Ok(count)) if count > 0 => ARMED.set((point, AtomicU32::new(count))).is_ok(),
-            _other => false,
-        }
+#[must_use]
+pub fn arm(text: &str) -> bool {
+    let Some((name, count)) = text.split_once(':') else { return false };
+    let point = Point::ALL.into_iter().find(|point| point.name() == name);
+    match (point, count.parse::<u32>()) {
+        (Some(point), Ok(count)) if count > 0 => ARMED.set((point, count.into())).is_ok(),
+        _other => false,
     }
+}
 
-    /// Passes a point, and dies there if that is its time.
-    pub fn pass(point: Point) {
-        if let Some((armed, left)) = ARMED.get()
-            && *armed == point
-            && left.fetch_sub(1, Ordering::Relaxed) == 1
-        {
-            // No destructor, no flush, no last word: as under SIGKILL.
-            std::process::abort();
-        }
+/// Passes a point, and dies there if that is its time.
+#[cfg(feature = "fail-points")]
+pub fn pass(point: Point) {
+    if let Some((armed, left)) = ARMED.get()
+        && *armed == point
+        && left.fetch_sub(1, std::sync::atomic::Ordering::Relaxed) == 1
+    {
+        // No destructor, no flush, no last word: as under SIGKILL.
+        std::process::abort();
     }
 }

@@ -493,3 +493,86 @@ async fn a_user_without_permissions_is_told_which_are_missing() {
         r#""Action":"sqs:GetQueueAttributes","Resource":"arn:aws:sqs:us-east-1:"#,
     );
 }
+
+/// CloudWatch takes a metric; a topic that is there, one that is not, and one that may not be looked at.
+#[tokio::test(flavor = "multi_thread")]
+async fn metrics_and_topics_are_proved() {
+    let sns = Proxy::before(&Server::Ministack.access().endpoint);
+    let topics = Server::Ministack.access().sns("eu-west-2");
+    let mut pair = setup().build().await;
+    let there = format!("{}-there", pair.source.name);
+    let there = topics.create_topic().name(there).send().await.unwrap().topic_arn.unwrap();
+    let gone = there.replace("-there", "-gone");
+    pair.setup.more = format!(
+        "[monitoring]\nendpoint = \"{}\"\n[escalation]\nstandard = {{ topic_arn = \"{there}\" }}\n\
+         critical = {{ topic_arn = \"{gone}\" }}\n",
+        sns.endpoint()
+    );
+    pair.write_config();
+    let told = checked(&pair, &[], 1).await;
+    assert_eq!(failures(&told), ["monitoring topic-critical"]);
+    assert_eq!(row(&told, "monitoring", "metrics")["reason"], "sent CheckProbe to Repl in eu-west-2");
+    assert_eq!(row(&told, "monitoring", "topic-standard")["reason"], format!("{there} is there"));
+    let fix = "create it, correct topic_arn under [escalation], or give emails instead: apply then makes a topic";
+    failed(&told, "monitoring", "topic-critical", &format!("there is no topic {gone}"), fix);
+
+    let body = "<ErrorResponse><Error><Type>Sender</Type><Code>AuthorizationError</Code><Message>no</Message></Error></ErrorResponse>";
+    let answer =
+        Act::Answer { status: 403, headers: vec![("content-type", "text/xml".to_owned())], body: body.to_owned() };
+    sns.add(Rule::when(|seen| seen.header("authorization").contains("/sns/"), answer));
+    let told = checked(&pair, &[], 0).await;
+    let unseen = row(&told, "monitoring", "topic-standard");
+    let sentence = format!("{there} may not be looked at, and only CloudWatch needs to publish to it: no");
+    assert_eq!((&unseen["outcome"], &unseen["reason"]), (&"skipped".into(), &sentence.into()), "{unseen:#}");
+
+    // How CloudWatch names an error beside its CBOR.
+    let headers = vec![("x-amzn-query-error", "AccessDenied;Sender".to_owned())];
+    let answer = Act::Answer { status: 403, headers, body: String::new() };
+    sns.add(Rule::when(|seen| seen.path.ends_with("/PutMetricData"), answer));
+    let told = checked(&pair, &[], 1).await;
+    let fix = r#"add to the policy of the worker's role: {"Effect":"Allow","Action":"cloudwatch:PutMetricData","Resource":"*","Condition":{"StringEquals":{"cloudwatch:namespace":"Repl"}}}"#;
+    failed(&told, "monitoring", "metrics", "could not send metrics for monitoring: HTTP 403", fix);
+
+    pair.setup.more = pair.setup.more.replace(&sns.endpoint(), "http://127.0.0.1:9");
+    pair.write_config();
+    let told = checked(&pair, &[], 1).await;
+    let fix = "see that CloudWatch and SNS of that region can be reached from this machine, or set cloudwatch = false";
+    failed(&told, "monitoring", "metrics", "could not send metrics", fix);
+}
+
+/// What lies under a key at the source can be read, or the statement that lacks is told; the same for writing at the target.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_use_of_keys_is_proved_on_both_sides() {
+    let proxy = Proxy::before(&Server::Ministack.access().endpoint);
+    let way = || Some(proxy.endpoint());
+    let setup = Setup { source_endpoint: way(), target_endpoint: way(), ..setup() };
+    let pair = setup.rule("kms_key = \"{target_key}\"").build().await;
+    let sealed = pair.source.s3.put_object().bucket(&pair.source.name).key("sealed").body(b"content".to_vec().into());
+    let sealed = sealed.server_side_encryption(aws_sdk_s3::types::ServerSideEncryption::AwsKms);
+    sealed.ssekms_key_id(&pair.source_key).send().await.unwrap();
+    let told = checked(&pair, &[], 0).await;
+    let (decrypt, encrypt) = (format!("decrypt {}", pair.source_key), format!("encrypt {}", pair.target_key));
+    assert_eq!(row(&told, "source", &decrypt)["outcome"], "pass");
+    assert_eq!(row(&told, "source", &decrypt)["reason"], "read \"sealed\", which is encrypted under it");
+    assert_eq!(outcome(&told, "target dr", &encrypt), "pass");
+
+    // S3 answers so for a key's refusal: the words alone tell it from its own.
+    let refuses = |action: &str, arn: &str| {
+        let message = format!(
+            "User: arn:aws:iam::111122223333:user/repl is not authorized to perform: {action} on resource: {arn}"
+        );
+        let body = format!("<Error><Code>AccessDenied</Code><Message>{message}</Message></Error>");
+        Act::Answer { status: 403, headers: vec![("content-type", "application/xml".to_owned())], body }
+    };
+    let reads = |seen: &Seen| seen.method == "GET" && seen.path.ends_with("/sealed");
+    proxy.add(Rule::when(reads, refuses("kms:Decrypt", &pair.source_key)));
+    let seals = |seen: &Seen| !seen.header("x-amz-server-side-encryption-aws-kms-key-id").is_empty();
+    proxy.add(Rule::when(seals, refuses("kms:GenerateDataKey", &pair.target_key)));
+    let told = checked(&pair, &[], 1).await;
+    let statement = |actions: &str, arn: &str| format!(r#"{{"Effect":"Allow","Action":{actions},"Resource":"{arn}"}}"#);
+    let fix = statement("\"kms:Decrypt\"", &pair.source_key);
+    failed(&told, "source", &decrypt, "is not authorized to perform: kms:Decrypt on resource", &fix);
+    assert_eq!(row(&told, "source", "read")["reason"], "the key is the matter, see decrypt");
+    let fix = statement("[\"kms:GenerateDataKey\",\"kms:Decrypt\"]", &pair.target_key);
+    failed(&told, "target dr", &encrypt, "is not authorized to perform: kms:GenerateDataKey on resource", &fix);
+}

@@ -15,7 +15,7 @@ use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use support::aftermath::{assert_no_uploads, compare_in_spite_of_late_ones, ledger_is_empty};
+use support::aftermath::{assert_no_uploads, ledger_is_empty};
 use support::compare::{compare, list};
 use support::objects::{Multipart, bytes};
 use support::pair::{Pair, Setup};

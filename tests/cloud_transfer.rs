@@ -282,6 +282,28 @@ async fn a_bucket_that_refuses_bytes_without_a_digest_gets_one() {
     digests_are_sent_where_s3_wants_them(false).await;
 }
 
+/// P5: the source tells no checksum, only an ETag made of its parts', and the target keeps none of what was sent. What it
+/// says of the parts that it has is all that can be compared, and it shows a bit that was another on the way there: in a
+/// part that the worker has hashed itself, and in one that only the target has.
+#[tokio::test]
+async fn a_part_that_the_target_has_otherwise_does_not_become_visible() {
+    for number in ["2", "7"] {
+        let target = Proxy::before(&Server::Seaweedfs.access().endpoint);
+        let setup =
+            Setup { target_endpoint: Some(target.endpoint()), ..Setup::on(Server::Seaweedfs, Server::Seaweedfs) };
+        let pair = setup.more(&mode("stream")).build().await;
+        pair.source.put_multipart("parts", 3, &Multipart::of(&[5 * MIB; 8])).await;
+        let sent = move |seen: &Seen| seen.method == "PUT" && seen.asks("partNumber");
+        let broken = move |seen: &Seen| sent(seen) && seen.query["partNumber"] == number;
+        target.add(Rule::when(broken, Act::FlipRequest(4 * MIB as u64)).times(1));
+        target.add(Rule::when(|_| true, Act::HideHeaders("x-amz-checksum-")));
+        let report = catch_up(&pair).await.expect_code(0).json();
+        assert_eq!(compare(&pair).await, nothing());
+        assert_eq!(report["failed"].as_u64(), Some(0));
+        assert!(target.count(sent) > 8, "it is sent again");
+    }
+}
+
 /// P6: tags that change later follow to the replica of the version that they belong to, and make no new version.
 async fn later_tags_follow(server: Server) {
     let pair = Setup::on(server, server).build().await;

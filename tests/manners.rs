@@ -3,20 +3,19 @@
 
 mod support;
 
-use std::io::Read;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
+use support::disk::HangingDisk;
 use support::objects::Multipart;
 use support::pair::{Pair, Setup};
-use support::proxy::{Act, Proxy, Rule, Seen};
+use support::proxy::{Proxy, Seen};
 use support::servers::Server;
+use support::web::serve_page;
 use support::worker::{eventually, run_repl};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::UnixStream;
 
 const REPL: &str = env!("CARGO_BIN_EXE_repl");
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -340,6 +339,58 @@ async fn a_service_manager_is_told_when_the_worker_is_ready_alive_and_ending() {
     assert!(worker.wait().await.unwrap().success());
 }
 
+/// A disk that hangs: the ledger's writer does not answer, so the watchdog is told nothing, and /healthz and /readyz say why;
+/// once it goes on, all of them do.
+#[tokio::test]
+async fn while_the_disk_hangs_the_watchdog_is_silent_and_health_is_bad() {
+    let (setup, page) = serve_page(Setup::on(Server::Ministack, Server::Ministack), "");
+    let pair = setup.build().await;
+    let disk = HangingDisk::new(pair.directory.path());
+    let place = pair.directory.path().join("notify");
+    let manager = UnixDatagram::bind(&place).unwrap();
+    manager.set_read_timeout(Some(PATIENCE)).unwrap();
+    let stderr = pair.directory.path().join("stderr");
+    let mut command = for_pair(&pair, &["run"]);
+    command.env("NOTIFY_SOCKET", &place).env("WATCHDOG_USEC", "300000").envs(disk.environment());
+    command.stdout(Stdio::null()).stderr(std::fs::File::create(&stderr).unwrap());
+    let mut worker = tokio::process::Command::from(command).kill_on_drop(true).spawn().unwrap();
+    let told = || {
+        let mut message = [0_u8; 4096];
+        manager.recv(&mut message).ok().map(|length| text(&message[..length]))
+    };
+    let watchdog = || {
+        let heard = std::iter::from_fn(told).take(20).any(|message| message == "WATCHDOG=1\n");
+        assert!(heard, "it does not say that it lives");
+    };
+    watchdog();
+    assert_eq!(page.get("/healthz", &[]).await.status, 200);
+
+    disk.hang();
+    let health = page.get("/healthz", &[]).await;
+    assert_eq!(health.status, 503, "{}", health.body);
+    assert!(health.body.contains("the ledger could not be flushed within 5 s: look at the disk"), "{}", health.body);
+    assert_eq!(page.get("/readyz", &[]).await.status, 503);
+    let silences = || {
+        let said = std::fs::read_to_string(&stderr).unwrap();
+        said.matches("the watchdog is not told: the ledger does not answer").count()
+    };
+    eventually("it says that it is silent", PATIENCE, async || silences() > 0).await;
+    manager.set_nonblocking(true).unwrap();
+    while told().is_some() {}
+    let before = silences();
+    eventually("many looks go by", PATIENCE, async || silences() >= before + 5).await;
+    assert_eq!(std::iter::from_fn(told).filter(|message| message == "WATCHDOG=1\n").count(), 0);
+
+    disk.go_on();
+    manager.set_nonblocking(false).unwrap();
+    watchdog();
+    eventually("it is well again", PATIENCE, async || page.get("/readyz", &[]).await.status == 200).await;
+    assert_eq!(page.get("/healthz", &[]).await.status, 200);
+    let pid = worker.id().unwrap().to_string();
+    assert!(Command::new("kill").args(["-s", "TERM", &pid]).status().unwrap().success());
+    assert!(worker.wait().await.unwrap().success());
+}
+
 /// A worker that is ready has ears for whoever ends it: told at that very moment, it drains.
 #[tokio::test]
 async fn a_worker_that_is_ready_can_be_ended() {
@@ -403,116 +454,6 @@ async fn what_is_kept_on_disk_is_private_under_a_lax_umask() {
     worker.wait().await.unwrap();
     let kept = files(&pair.ledger);
     assert!(kept.iter().all(|(path, mode)| private(path, *mode)), "{kept:?}");
-}
-
-/// What nobody may ever read: secret key, session token, token of the page, secret of the webhook, password of the mail.
-const SECRETS: [&str; 5] = [
-    "DISTINCTIVE+secret/access-key",
-    "DISTINCTIVE-session-token",
-    "DISTINCTIVE-web",
-    "DISTINCTIVE-hook",
-    "DISTINCTIVE-mail",
-];
-/// Parts of a signed request.
-const SIGNED: [&str; 4] = ["AWS4-HMAC-SHA256", "signature=", "x-amz-security-token", "authorization: aws"];
-
-fn grep(place: &str, bytes: &[u8]) {
-    let text = text(bytes).to_lowercase();
-    for secret in SECRETS.iter().chain(&SIGNED) {
-        if let Some(at) = text.find(&secret.to_lowercase()) {
-            let start = text[..at].char_indices().rev().nth(300).map_or(0, |(start, _)| start);
-            panic!("{place} tells {secret}: …{}", &text[start..at]);
-        }
-    }
-}
-
-async fn asked(socket: &Path, question: &str) -> Vec<u8> {
-    let mut stream = UnixStream::connect(socket).await.unwrap();
-    stream.write_all(format!("{question}\n").as_bytes()).await.unwrap();
-    let mut answer = Vec::new();
-    stream.read_to_end(&mut answer).await.unwrap();
-    answer
-}
-
-/// A whole life at the highest verbosity, with failures of every kind.
-#[tokio::test]
-async fn no_secret_is_ever_told() {
-    let target = Proxy::before(&Server::Ministack.access().endpoint);
-    let [_, _, web, hook, mail] = SECRETS;
-    let mut setup = Setup::on(Server::Ministack, Server::Ministack);
-    setup.target_endpoint = Some(target.endpoint());
-    let pair = setup
-        .more(&format!(
-            "[transfer]\nmode = \"stream\"\n[web]\nlisten = \"off\"\ntoken = \"{web}\"\n[escalation]\n\
-             standard = {{ emails = [\"a@example.com\"] }}\nperiod = \"10s\"\n\
-             webhook = {{ url = \"http://127.0.0.1:9/\", secret = \"{hook}\" }}\n\
-             smtp = {{ host = \"127.0.0.1\", port = 9, from = \"r@example.com\", user = \"r\", password = \"{mail}\" }}\n"
-        ))
-        .build()
-        .await;
-    target
-        .add(Rule::when(|seen| seen.method == "PUT" && seen.path.contains("denied"), Act::error(403, "AccessDenied")));
-    pair.source.put("k", "v").await;
-    pair.source.put("denied", "v").await;
-    pair.put_message("{\"Records\": 1}").await;
-    let secretly = |args: &[&str], log: Option<&str>| {
-        let mut command = for_pair(&pair, args);
-        command.env("AWS_SECRET_ACCESS_KEY", SECRETS[0]).env("AWS_SESSION_TOKEN", SECRETS[1]).stdin(Stdio::null());
-        if let Some(log) = log {
-            command.env("REPL_LOG", log).env("RUST_LOG", log);
-        }
-        command
-    };
-    let object = format!("s3://{}/denied", pair.source.name);
-    let life: [&[&str]; 7] = [
-        &["run", "--until-idle=1s", "--json"],
-        &["sync", "--full"],
-        &["apply", "--dry-run"],
-        &["failures"],
-        &["why", &object],
-        &["verify"],
-        &["status"],
-    ];
-    let mut said = String::new();
-    for log in [None, Some("trace")] {
-        for args in life {
-            let output = secretly(&[args, &["-vvv"]].concat(), log).output().unwrap();
-            grep(&format!("stdout of {args:?}"), &output.stdout);
-            grep(&format!("stderr of {args:?} with {log:?}"), &output.stderr);
-            said.push_str(&text(&output.stderr));
-        }
-    }
-    let status = secretly(&["status", "--json"], None).output().unwrap();
-    let status: serde_json::Value = serde_json::from_slice(&status.stdout).unwrap();
-    assert_eq!((&status["failed"], &status["quarantined"]), (&1.into(), &1.into()), "it did not fail as it should");
-    assert!(said.contains("DEBUG") || said.contains("TRACE"), "it was not verbose: {said}");
-    assert!(target.count(|seen| seen.header("x-amz-security-token") == SECRETS[1]) > 3, "{said}");
-
-    let mut told = secretly(&["run", "-vvv", "--log-format", "json"], None);
-    told.stderr(std::fs::File::create(pair.directory.path().join("stderr")).unwrap());
-    let mut worker = tokio::process::Command::from(told).kill_on_drop(true).spawn().unwrap();
-    let socket = pair.ledger.join("repl.sock");
-    eventually("it listens", PATIENCE, async || UnixStream::connect(&socket).await.is_ok()).await;
-    for question in ["status", "brake", "limit", "failures", "ping", "nonsense"] {
-        let answer = asked(&socket, &format!("{{\"ask\":\"{question}\"}}")).await;
-        assert!(!answer.is_empty());
-        grep(&format!("the answer to {question}"), &answer);
-    }
-    let pid = worker.id().unwrap().to_string();
-    assert!(Command::new("kill").args(["-s", "TERM", &pid]).status().unwrap().success());
-    worker.wait().await.unwrap();
-    let stderr = std::fs::read_to_string(pair.directory.path().join("stderr")).unwrap();
-    grep("the log as JSON", stderr.as_bytes());
-    for line in stderr.lines() {
-        let event: serde_json::Value = serde_json::from_str(line).unwrap_or_else(|_| panic!("no JSON: {line}"));
-        assert!(event["level"].is_string() && event["timestamp"].is_string(), "{line}");
-    }
-    assert!(stderr.lines().count() > 1, "{stderr}");
-    for (path, _) in files(&pair.ledger).into_iter().filter(|(path, _)| path.is_file()) {
-        let mut bytes = Vec::new();
-        std::fs::File::open(&path).unwrap().read_to_end(&mut bytes).unwrap();
-        grep(&path.display().to_string(), &bytes);
-    }
 }
 
 /// The account that the config expects goes with every request to S3, whichever client sends it.

@@ -69,8 +69,7 @@ impl Place<'_> {
     /// What in the config or on this machine mends it, where something does.
     fn setting(&self, fault: &Fault) -> Option<String> {
         let code = fault.code.as_deref().unwrap_or_default();
-        if let Some(region) = fault.detail.split("lives in region ").nth(1) {
-            let region = region.trim_end_matches(')');
+        if let Some(region) = region_told(fault) {
             return Some(format!("set region = {region:?} under {} in the config", self.section));
         }
         let Self { section, bucket, .. } = self;
@@ -107,6 +106,11 @@ impl Place<'_> {
 
 fn no_bucket(bucket: &str, section: &str) -> String {
     format!("create bucket {bucket:?}, or correct bucket under {section} in the config")
+}
+
+/// The region that S3 names where a bucket is not in the one that was asked.
+pub(super) fn region_told(fault: &Fault) -> Option<&str> {
+    fault.detail.split("lives in region ").nth(1).map(|region| region.trim_end_matches(')'))
 }
 
 /// What mends credentials or the clock, where the fault is one of theirs.

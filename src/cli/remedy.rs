@@ -1,5 +1,6 @@
 //! What an operator can do about a fault: one sentence with the statement or setting that is missing.
 
+use super::fix::region_told;
 use crate::config::Config;
 use crate::ledger::Group;
 use crate::model::fault::{FaultKind, Side};
@@ -156,6 +157,9 @@ fn refused(group: &Group, code: &str, bucket: &str) -> String {
         Side::Queue => "[queue]".to_owned(),
         Side::Keys | Side::Monitoring | Side::Local => "the config".to_owned(),
     };
+    if let Some(region) = region_told(&group.fault) {
+        return format!("bucket {bucket:?} is in another region: set region = {region:?} in {section} and restart");
+    }
     match code {
         "NoSuchBucket" => format!("create bucket {bucket:?}, or correct bucket in {section} and restart"),
         "PermanentRedirect" | "AuthorizationHeaderMalformed" | "IllegalLocationConstraintException" => {

@@ -478,7 +478,7 @@ fn table(report: &Value) -> String {
         text.push_str(&format!("canary fault  {fault}\n"));
     }
     if let Some(fault) = report.pointer("/queue/fault").and_then(Value::as_str) {
-        text.push_str(&format!("queue fault   {fault}\n"));
+        text.push_str(&format!("queue fault   {fault}; `repl check` tells what mends it\n"));
     }
     for (place, rule) in report.get("rules").and_then(Value::as_array).into_iter().flatten().enumerate() {
         let id = rule.get("id").and_then(Value::as_str).unwrap_or_default();

@@ -10,6 +10,7 @@ use sha1::Sha1;
 use sha2::Sha256;
 
 use crate::model::digest::{Algorithm, Checksum, ChecksumType};
+use crate::model::object::ETag;
 
 enum State {
     Crc(crc_fast::Digest),
@@ -123,6 +124,12 @@ impl Hashed {
         Self { md5: base64.and_then(|text| STANDARD.decode(text).ok()), ..self }
     }
 
+    /// The same with the MD5 that a store tells as ETag; with none where that is no hexadecimal text.
+    #[must_use]
+    pub(super) fn with_etag(self, etag: &ETag) -> Self {
+        Self { md5: bytes_of_hex(etag.as_str()), ..self }
+    }
+
     /// The MD5 in base64, where it was taken.
     #[must_use]
     pub(super) fn md5_base64(&self) -> Option<String> {
@@ -195,9 +202,11 @@ fn value(hashed: &Hashed) -> u64 {
 
 /// The same bytes in base64; `None` where the text is not hexadecimal.
 pub(super) fn base64_of_hex(text: &str) -> Option<String> {
-    let bytes: Option<Vec<u8>> =
-        (0..text.len()).step_by(2).map(|at| u8::from_str_radix(text.get(at..at.checked_add(2)?)?, 16).ok()).collect();
-    Some(STANDARD.encode(bytes?))
+    bytes_of_hex(text).map(|bytes| STANDARD.encode(bytes))
+}
+
+fn bytes_of_hex(text: &str) -> Option<Vec<u8>> {
+    (0..text.len()).step_by(2).map(|at| u8::from_str_radix(text.get(at..at.checked_add(2)?)?, 16).ok()).collect()
 }
 
 fn hex(bytes: &[u8]) -> String {

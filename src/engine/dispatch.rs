@@ -180,7 +180,7 @@ async fn run_lane<W: World>(shared: Arc<Shared<W>>, mut lane: Lane) -> Left {
             Ok(onward) => {
                 shared.pulse.finished();
                 match onward {
-                    Onward::Ended(ended) => last = Some(ended),
+                    Onward::Ended(ended) => last = Some(*ended),
                     Onward::Free => {}
                     Onward::HeldUp => break,
                 }

@@ -5,8 +5,8 @@
 //! when the parts' hashes come to what the source stores.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError};
 
 use futures_util::{StreamExt, stream};
 
@@ -18,15 +18,15 @@ use crate::model::object::{Found, Head, Lock, Tags};
 use crate::model::stamp::Stamp;
 use crate::plan::{decide, parts};
 use crate::ports::{
-    ByteStream, Completion, Condition, Fetched, ObjectStore, OpenUpload, Part, Payload, Pick, Read, UploadChecksum,
-    UploadRef, World, Written,
+    ByteStream, Completion, Condition, Fetched, ObjectStore, OpenUpload, Part, Payload, Pick, Read, Sealing,
+    UploadChecksum, UploadRef, World, Written,
 };
 
 use super::budget::PIPE;
 use super::digest::{self, Hashed};
 use super::follow::lock_change;
 use super::replicate::{At, Stop};
-use super::transfer::{Carried, Sent, Shipment, copied};
+use super::transfer::{Carried, Sent, Shipment, copied, sealing};
 use super::verify::{Expected, Verdict};
 use super::{Phase, Shared};
 
@@ -53,7 +53,7 @@ struct Running<'a> {
     checksum: Option<UploadChecksum>,
     /// What the worker hashes with: the same where it can be.
     algorithm: Algorithm,
-    /// Whether the parts' MD5s are wanted to compose the source's ETag.
+    /// Whether the parts' MD5s are wanted to compose the source's ETag: the worker's, or the target's.
     md5: bool,
     mover: Mover,
 }
@@ -90,6 +90,7 @@ impl<W: World> Shared<W> {
             }
             Err(stop) => return Err(stop),
         };
+        let done = if self.tells_md5s(at, head) { as_told(done) } else { done };
         let whole = match verified(&running, &done) {
             Ok(whole) => whole,
             Err(fault) => return Err(self.give_up(at, &running, fault).await),
@@ -274,8 +275,12 @@ impl<W: World> Shared<W> {
         };
         let body = self.read_part(at, running, range).await?;
         let upload = UploadRef { key: &at.job().target_key, id: &running.id };
-        let expected =
-            if running.md5 { Expected::part_with_md5(running.algorithm) } else { Expected::part(running.algorithm) };
+        let told = running.md5 && self.tells_md5s(at, running.head);
+        let expected = if running.md5 && !told {
+            Expected::part_with_md5(running.algorithm)
+        } else {
+            Expected::part(running.algorithm)
+        };
         self.budget.request().await;
         let (part, hashed) = if whole {
             let (bytes, hashed) = self.collect(body, &expected, length).await?;
@@ -298,7 +303,22 @@ impl<W: World> Shared<W> {
         if stored.is_some_and(|stored| *stored != hashed.checksum().value) {
             return Err(disagrees(number));
         }
+        if told {
+            let hashed = hashed.with_etag(&part.etag);
+            return Ok((part, hashed));
+        }
+        if hashed.md5_hex().as_deref() == Some(part.etag.as_str()) {
+            self.md5s.lock().unwrap_or_else(PoisonError::into_inner).insert(at.job().target.clone());
+        }
         Ok((part, hashed))
+    }
+
+    /// Whether the target is known to make the ETag of a part its MD5, as stores do unless they encrypt it under a key of
+    /// KMS. Then it tells of the bytes that it has, before they become visible, what the worker would have to compute of
+    /// those that pass: the dearest of all hashes, two thirds of what moving the bytes costs.
+    fn tells_md5s(&self, at: &At<'_, W>, head: &Head) -> bool {
+        let md5s = || self.md5s.lock().unwrap_or_else(PoisonError::into_inner);
+        sealing(at, head) == Sealing::BucketDefault && md5s().contains(&at.job().target)
     }
 
     async fn read_part(&self, at: &At<'_, W>, running: &Running<'_>, range: (u64, u64)) -> Result<ByteStream, Fault> {
@@ -312,7 +332,8 @@ impl<W: World> Shared<W> {
     }
 
     /// The parts' MD5s do not compose the source's ETag. Either bytes were broken on the way, or that store's ETags are
-    /// not made of MD5s: reading once more tells, as what breaks on the way does not break twice alike.
+    /// not made of MD5s: reading once more tells, as what breaks on the way does not break twice alike. Or it is the
+    /// target's ETags that are none any more: the next attempt finds out.
     async fn read_again(&self, at: &At<'_, W>, running: &Running<'_>, done: &BTreeMap<u32, Done>) -> Result<(), Fault> {
         let _memory = self.budget.memory_for_large(PIPE).await.ok_or_else(engine_stopped)?;
         for (range, (_, before)) in parts::ranges(&running.sizes).zip(done.values()) {
@@ -320,6 +341,7 @@ impl<W: World> Shared<W> {
             let length = range.1.saturating_sub(range.0) + 1;
             let hashed = self.hash(body, running.algorithm, length).await?;
             if before.as_ref().and_then(Hashed::md5_base64) != hashed.md5_base64() {
+                self.md5s.lock().unwrap_or_else(PoisonError::into_inner).remove(&at.job().target);
                 return Err(mismatch("MD5"));
             }
         }
@@ -352,13 +374,8 @@ impl<W: World> Shared<W> {
         (checksum, condition): (Option<Checksum>, &Condition),
     ) -> Result<Completed, Stop> {
         let parts = done.values().map(|(part, hashed)| filled(running, part, hashed.as_ref())).collect();
-        let completion = Completion {
-            parts,
-            size: running.head.size,
-            checksum,
-            sent: running.checksum,
-            condition: condition.clone(),
-        };
+        let (size, sent, condition) = (running.head.size, running.checksum, condition.clone());
+        let completion = Completion { parts, size, checksum, sent, condition };
         self.budget.request().await;
         let upload = UploadRef { key: &at.job().target_key, id: &running.id };
         fail::pass(Point::BeforeComplete);
@@ -487,6 +504,15 @@ fn known_parts(running: &Running<'_>, listed: Vec<Part>, sent: &[SentPart]) -> B
     known
 }
 
+/// The parts with the MD5s of the bytes that the target has. What was hashed on the way is known to be the source's.
+fn as_told(done: BTreeMap<u32, Done>) -> BTreeMap<u32, Done> {
+    let told = |(number, (part, hashed)): (u32, Done)| {
+        let hashed = hashed.map(|hashed| hashed.with_etag(&part.etag));
+        (number, (part, hashed))
+    };
+    done.into_iter().map(told).collect()
+}
+
 struct Whole {
     verdict: Verdict,
     /// For the store to check before the object becomes visible.
@@ -529,11 +555,11 @@ fn verified(running: &Running<'_>, done: &BTreeMap<u32, Done>) -> Result<Whole, 
         (Some(_), Some(_)) => return Err(mismatch("checksum")),
         (Some(_), None) | (None, _) if running.md5 => match digest::composed_etag(&hashes) {
             Some(etag) if etag == running.head.etag.as_str() => Verdict::Exact(Means::Parts),
-            Some(_) => {
+            // `None`: a part's ETag was told in place of its MD5, and is none.
+            Some(_) | None => {
                 etag_agrees = EtagAgrees::No;
                 unknown
             }
-            None => unknown,
         },
         (Some(_), None) | (None, _) => unknown,
     };

@@ -124,7 +124,7 @@ pub(super) struct Behind {
 #[derive(Debug)]
 pub(super) enum Onward {
     /// It has ended and is still to be settled.
-    Ended(Ended),
+    Ended(Box<Ended>),
     /// It is settled, or parked and holds up nobody (P9).
     Free,
     /// It comes again soon: what is newer waits for it, or it would land out of order (P3).

@@ -48,7 +48,7 @@ impl<W: World> Shared<W> {
         if alone {
             return self.settle(vec![ended]).await.map(|()| Onward::Free);
         }
-        Ok(Onward::Ended(ended))
+        Ok(Onward::Ended(Box::new(ended)))
     }
 
     /// A job that ends while an upload of it is still open does not need it any more: the object is there by another

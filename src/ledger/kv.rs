@@ -236,7 +236,10 @@ fn read_fault(error: &sled::Error) -> Fault {
 }
 
 fn write_fault(error: &sled::Error) -> Fault {
-    ledger_fault("write the ledger", format!("{error}; check the disk under it and its free space"))
+    match full(error) {
+        Some(full) => ledger_fault("write the ledger", full),
+        None => ledger_fault("write the ledger", format!("{error}; check the disk under it and its free space")),
+    }
 }
 
 /// The number of the last batch that is there.
@@ -246,7 +249,7 @@ fn number(db: &sled::Db) -> Result<u64, sled::Error> {
 
 /// Whether a log is as long as it was. sled itself shortens its log by whole segments only.
 fn as_long(said: Mark, length: u64, shape: Shape) -> Result<(), String> {
-    if length < said.length && length % shape.segment_bytes as u64 != 0 {
+    if length < said.length && !length.is_multiple_of(shape.segment_bytes as u64) {
         return Err(format!("its log has {length} bytes where it had {}: something was cut off", said.length));
     }
     Ok(())
@@ -290,6 +293,9 @@ fn open_fault(directory: &Path, error: &sled::Error) -> Fault {
         // Not the ledger's own fault: it passes when the other process ends, which may be this very moment.
         return Fault::new(FaultKind::Transient, Side::Local, "open the ledger", detail);
     }
+    if let Some(full) = full(error) {
+        return ledger_fault("open the ledger", format!("{}: {full}; free some of it first", directory.display()));
+    }
     match error {
         sled::Error::Corruption { .. } | sled::Error::ReportableBug(_) | sled::Error::Unsupported(_) => {
             damaged(directory, text)
@@ -299,6 +305,18 @@ fn open_fault(directory: &Path, error: &sled::Error) -> Fault {
         sled::Error::CollectionNotFound(_) | sled::Error::Io(_) => {
             ledger_fault("open the ledger", format!("{}: {text}; check the disk under it", directory.display()))
         }
+    }
+}
+
+/// Said in plain words, as this is what a ledger fails of most.
+fn full(error: &sled::Error) -> Option<&'static str> {
+    match error {
+        sled::Error::Io(error) => match error.kind() {
+            io::ErrorKind::StorageFull => Some("its disk is full"),
+            io::ErrorKind::QuotaExceeded => Some("its user's share of the disk is used up"),
+            _ => None,
+        },
+        _ => None,
     }
 }
 

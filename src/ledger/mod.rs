@@ -19,8 +19,9 @@
 //! `note_upload`, `note_part`, `set_control`, `set_limiting`, `release`, `drop_parked`, `drop_quarantined`, and a
 //! `settle` that tells of replicas. Applied only: `claim`, every other `settle`, `defer`, `forget_upload`,
 //! `forget_upload_of`, `note_replicas`, `set_cursor`, `keep_sample`, `note_keys`; lost in a crash they are done again. The engine
-//! flushes once in each interval of its metrics, so that no more than that is. Batches reach the disk in their order,
-//! so a state after a crash is one that was there before it.
+//! flushes once in each interval of its metrics, and the store by itself before sled could write over what the disk
+//! still needs (`kv`), so that no more than that is. Batches reach the disk in their order, so a state after a crash is
+//! one that was there before it. A store that lacks what was flushed is refused.
 //!
 //! # Inside
 //! ```text

@@ -268,7 +268,7 @@ impl Desk {
         }
         self.try_batch(durability, work).inspect_err(|fault| {
             tracing::debug!(%fault, "the ledger takes no more writes");
-            let detail = format!("it takes no more writes since a fault ({}); start repl again", fault.detail);
+            let detail = format!("it takes no more writes since a fault ({})", fault.detail);
             self.shared.break_off(ledger_fault("write the ledger", detail));
         })
     }

@@ -142,7 +142,7 @@ impl Side {
             Self::Target => "at the target",
             Self::Queue => "at the queue",
             Self::Keys => "at the key service",
-            Self::Monitoring => "at the monitoring",
+            Self::Monitoring => "for monitoring",
             Self::Local => "on this machine",
         }
     }

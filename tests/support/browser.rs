@@ -43,6 +43,13 @@ fn driver() -> &'static Driver {
     })
 }
 
+/// What a person says to a question.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Answer {
+    Yes,
+    No,
+}
+
 /// One window.
 #[derive(Debug)]
 pub(crate) struct Browser(Client);
@@ -104,8 +111,19 @@ impl Browser {
         field.send_keys(text).await.unwrap();
     }
 
+    /// Presses what a person would scroll to first.
     pub(crate) async fn press(&self, place: &str) {
+        self.find(place).await;
+        self.run_with("document.querySelector(arguments[0]).scrollIntoView({block: 'center'})", place).await;
         self.find(place).await.click().await.unwrap();
+    }
+
+    /// Answers the question that the page asks.
+    pub(crate) async fn confirm(&self, yes: Answer) {
+        match yes {
+            Answer::Yes => self.0.accept_alert().await.unwrap(),
+            Answer::No => self.0.dismiss_alert().await.unwrap(),
+        }
     }
 
     pub(crate) async fn resize(&self, width: u32, height: u32) {

@@ -13,12 +13,14 @@
 pub(crate) mod aftermath;
 pub(crate) mod browser;
 pub(crate) mod compare;
+pub(crate) mod disk;
 pub(crate) mod events;
 pub(crate) mod objects;
 pub(crate) mod pair;
 pub(crate) mod proxy;
 pub(crate) mod servers;
 pub(crate) mod templates;
+pub(crate) mod terminal;
 pub(crate) mod tiers;
 pub(crate) mod web;
 pub(crate) mod worker;

@@ -4,6 +4,7 @@ use std::net::TcpListener;
 
 use reqwest::{Client, Method};
 use serde_json::Value;
+use tokio::net::{TcpSocket, TcpStream};
 
 use super::pair::Setup;
 
@@ -53,6 +54,26 @@ impl Page {
         let answer = self.get(path, &[]).await;
         assert_eq!(answer.status, 200, "{path}: {}", answer.body);
         serde_json::from_str(&answer.body).unwrap()
+    }
+
+    /// A bare connection, of which little fits into the kernel's own buffers.
+    pub(crate) async fn connect(&self) -> TcpStream {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_recv_buffer_size(4096).unwrap();
+        socket.connect(self.address.parse().unwrap()).await.unwrap()
+    }
+
+    /// How many connections the worker has taken and not closed, as the kernel knows; one that waits to be taken belongs to
+    /// no process and has no inode yet.
+    pub(crate) fn callers(&self) -> usize {
+        let port = format!(":{:04X}", self.address.parse::<std::net::SocketAddr>().unwrap().port());
+        let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+        let taken = table.lines().skip(1).filter(|line| {
+            let fields: Vec<&str> = line.split_whitespace().collect();
+            let established = fields[3] == "01" || fields[3] == "08";
+            fields[1].ends_with(&port) && established && fields[9] != "0"
+        });
+        taken.count()
     }
 
     /// The answers to so many listeners at once.

@@ -3,7 +3,7 @@
 use super::Probes;
 use super::finding::{Check, Finding};
 use crate::aws::{HotPath, probe};
-use crate::cli::fix::{credentials, grant, statement};
+use crate::cli::fix::{credentials, statement};
 use crate::cli::world::endpoint;
 use crate::config::Tier;
 use crate::model::fault::{Fault, FaultKind, Side};
@@ -45,7 +45,7 @@ impl Probes<'_> {
                     let bound = serde_json::json!({"StringEquals": {"cloudwatch:namespace": monitoring.namespace}});
                     fields.insert("Condition".to_owned(), bound);
                 }
-                self.mend(&fault, &grant(&needed, "no other policy"))
+                self.mend(&fault, &format!("add to the policy of the worker's role: {needed}"))
             }
         }
     }

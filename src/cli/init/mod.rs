@@ -9,13 +9,14 @@ use std::path::Path;
 
 use draft::{Draft, Place, Rule};
 
+use super::fix::{credentials, region_told};
 use super::progress::{complain, say};
 use super::world::endpoint;
 use super::{Exit, Failure, args, ask};
 use crate::aws::s3::S3Bucket;
 use crate::aws::{Clients, HotPath};
 use crate::config::{self, Connection};
-use crate::model::fault::{Fault, Side};
+use crate::model::fault::{Fault, FaultKind, Side};
 use crate::model::object::Tags;
 
 /// Where a bucket whose region nobody has told is looked for: that region's endpoint answers for all of the partition.
@@ -196,10 +197,18 @@ fn name(targets: &[(String, Place)]) -> String {
 }
 
 fn unread(bucket: &str, fault: &Fault) -> Failure {
-    Failure::stopped(format!(
-        "the replication of bucket {bucket:?} could not be read: {fault}; it needs s3:GetReplicationConfiguration and \
-         s3:GetBucketLocation on arn:aws:s3:::{bucket}"
-    ))
+    let region = region_told(fault).map(|region| format!("say --source-region {region}"));
+    let remedy = region.or_else(|| credentials(fault, "the source")).unwrap_or_else(|| match fault.code.as_deref() {
+        Some("NoSuchBucket") => "name a bucket that exists with --from-bucket".to_owned(),
+        _ if fault.kind == FaultKind::Transient => {
+            "see that the store can be reached from this machine, then try again".to_owned()
+        }
+        _ => format!(
+            "it needs s3:GetReplicationConfiguration and s3:GetBucketLocation on arn:aws:s3:::{bucket}, in the policy of \
+             whoever runs this"
+        ),
+    });
+    Failure::stopped(format!("the replication of bucket {bucket:?} could not be read: {fault}; {remedy}"))
 }
 
 async fn located(clients: &Clients, bucket: &str, endpoint: Option<&String>) -> Result<String, Fault> {
@@ -209,10 +218,7 @@ async fn located(clients: &Clients, bucket: &str, endpoint: Option<&String>) -> 
         // The destination's account may let us look at the bucket and not ask for its place.
         Err(fault) => match store.sight().await {
             Ok(seen) => seen.region.ok_or(fault),
-            Err(moved) => match moved.detail.split("lives in region ").nth(1) {
-                Some(region) => Ok(region.trim_end_matches(')').to_owned()),
-                None => Err(fault),
-            },
+            Err(moved) => region_told(&moved).map(ToOwned::to_owned).ok_or(fault),
         },
     }
 }

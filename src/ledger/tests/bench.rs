@@ -1,5 +1,5 @@
-//! How fast, how large: run by hand, `cargo test --lib ledger_bench -- --ignored --nocapture`. `REPL_BENCH_JOBS` sets
-//! the number of jobs; the profile matters, so say it with the numbers.
+//! How fast, how large: `bench/ledger` runs it. `REPL_BENCH_JOBS` sets the number of jobs; the profile matters, so say
+//! it with the numbers.
 
 use super::*;
 

@@ -146,7 +146,7 @@ impl Kept {
             Self::AllButOne(seed) => {
                 let changed: Vec<usize> =
                     (0..new.len().div_ceil(PAGE)).filter(|page| at_page(old, *page) != at_page(new, *page)).collect();
-                let lost = changed.get(Dice(seed).throw(changed.len().max(1) as u64) as usize).copied();
+                let lost = changed.get(usize::try_from(Dice(seed).throw(changed.len() as u64)).unwrap()).copied();
                 let mut log = new.to_vec();
                 log.resize(old.len().max(new.len()), 0);
                 mixed(log, old, new, |page| Some(page) != lost)

@@ -35,9 +35,11 @@ const verdict = (s) => {
     return ["warn", "‖", "Paused", `Nothing is received or begun ${until}. ${many(waits, "change waits", "changes wait")}.`];
   }
   if (s.caught_up === true) return ["good", "✓", "Caught up", "Nothing waits, and the queue was seen empty within the last minute."];
-  const besides = waits > 0 ? `${many(waits, "more change waits", "more changes wait")} for their turn.` : "All else that is known of is at its target.";
-  if (s.failed > 0) return ["bad", "!", `${many(s.failed, "change is", "changes are")} parked`, `They wait until their cause is mended, see below. ${besides}`];
-  if (s.brake?.held > 0) return ["bad", "!", `${many(s.brake.held, "delete is", "deletes are")} held`, `The brake holds them until an operator releases it. ${besides}`];
+  const held = s.brake?.held > 0 ? many(s.brake.held, "delete is held", "deletes are held") : null;
+  const others = [waits > 0 ? `${many(waits, "more change waits", "more changes wait")} for their turn` : null, s.failed > 0 ? held : null].filter(Boolean).join(", and ");
+  const besides = others === "" ? "All else that is known of is at its target." : `${others}.`;
+  if (s.failed > 0) return ["bad", "!", `${many(s.failed, "change is", "changes are")} parked`, `${s.failed === 1 ? "It waits until its" : "They wait until their"} cause is mended, see below. ${besides}`];
+  if (held) return ["bad", "!", held, `The brake holds ${s.brake.held === 1 ? "it" : "them"} until an operator releases it. ${besides}`];
   if (s.queue.fault) return ["unknown", "?", "Not known", `The queue cannot be read: ${s.queue.fault}`];
   const exact = page.setup?.queue && !s.rpo?.doubt && !unknown(oldest) && oldest < LATE;
   if (exact && !unknown(s.queue.visible)) {

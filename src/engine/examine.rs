@@ -148,7 +148,10 @@ async fn tell_apart<W: World>(
     let entries = versions_of(shared, at.store, &at.job().target_key).await?;
     let current = entries.first().and_then(|entry| entry.object.as_ref()).map(|(etag, _)| etag.clone());
     // Also for a comparison: the id of a version that we made is no matter of doubt.
-    let memory = shared.ledger.applied(&at.job().target, &at.job().target_key)?;
+    let memory = match &at.made {
+        Some(made) => Some(made.clone()),
+        None => shared.ledger.applied(&at.job().target, &at.job().target_key)?,
+    };
     let mut replicas = Vec::new();
     let (mut tip, mut own) = (None, None);
     let mut below = source.len();
@@ -175,11 +178,14 @@ async fn tell_apart<W: World>(
     Ok(Told { replicas, current, tip, own })
 }
 
-/// Which source marker a marker at the target is: certain only of the one that is remembered, as markers carry no stamp.
+/// Which source marker a marker at the target is: certain only of the one that is remembered, as markers carry no stamp. A
+/// null version of the source may have become an object since.
 fn marker_of(remembered: Option<&Applied>, source: &[VersionEntry], entry: &VersionEntry) -> Replica {
     let made = remembered.filter(|applied| applied.marker && !entry.version.is_null());
     let made = made.filter(|applied| applied.target_version.as_ref() == Some(&entry.version));
-    made.and_then(|applied| history::place(source, &applied.version)).map_or(Replica::Marker, Replica::Of)
+    let place = made.and_then(|applied| history::place(source, &applied.version));
+    let still = place.filter(|place| source.get(*place).is_some_and(|entry| entry.object.is_none()));
+    still.map_or(Replica::Marker, Replica::Of)
 }
 
 /// Which source version a target version is: by what is remembered, by its stamp, or by its being the same bytes. Where
@@ -355,5 +361,8 @@ mod tests {
             Replica::Marker,
             "the source has it no more"
         );
+        let was_null = Applied { version: VersionId::new("null"), ..remembered };
+        let object = VersionEntry { object: Some((ETag::new("e"), 1)), ..marker("null") };
+        assert_eq!(marker_of(Some(&was_null), &[object], &marker("t2")), Replica::Marker, "it is an object now");
     }
 }

@@ -10,6 +10,7 @@
 
 mod brake;
 pub mod budget;
+mod confirm;
 mod digest;
 mod dispatch;
 mod examine;

@@ -26,7 +26,7 @@ use super::budget::PIPE;
 use super::digest::{self, Hashed};
 use super::follow::lock_change;
 use super::replicate::{At, Stop};
-use super::transfer::{Carried, Sent, Shipment, copied, lost, sealing};
+use super::transfer::{Carried, Sent, Shipment, copied, sealing};
 use super::verify::{Expected, Verdict};
 use super::{Phase, Shared};
 
@@ -101,9 +101,11 @@ impl<W: World> Shared<W> {
             let corrupt = fault.kind == FaultKind::Corrupt;
             return Err(if corrupt { self.give_up(at, &running, fault).await } else { fault.into() });
         }
-        let written = match self.complete(at, &running, &done, (whole.checksum.clone(), condition)).await? {
-            Completed::Written(written) => written,
-            Completed::Carried(carried) => return Ok(carried),
+        let written = match self.complete(at, &running, &done, (whole.checksum.clone(), condition)).await {
+            Ok(Completed::Written(written)) => written,
+            Ok(Completed::Carried(carried)) => return Ok(carried),
+            Err(Stop::Fault(fault)) => return self.lost(at, head, stamped, fault).await,
+            Err(stop) => return Err(stop),
         };
         self.ledger.forget_upload(at.claim).await?;
         let verdict = match whole.verdict {
@@ -372,13 +374,8 @@ impl<W: World> Shared<W> {
         (checksum, condition): (Option<Checksum>, &Condition),
     ) -> Result<Completed, Stop> {
         let parts = done.values().map(|(part, hashed)| filled(running, part, hashed.as_ref())).collect();
-        let completion = Completion {
-            parts,
-            size: running.head.size,
-            checksum,
-            sent: running.checksum,
-            condition: condition.clone(),
-        };
+        let (size, sent, condition) = (running.head.size, running.checksum, condition.clone());
+        let completion = Completion { parts, size, checksum, sent, condition };
         self.budget.request().await;
         let upload = UploadRef { key: &at.job().target_key, id: &running.id };
         fail::pass(Point::BeforeComplete);
@@ -391,7 +388,7 @@ impl<W: World> Shared<W> {
                 // The key has moved on, so this upload's initiation lies in the wrong place of the order now.
                 at.store.abort_upload(upload).await?;
                 self.ledger.forget_upload(at.claim).await?;
-                lost(fault).map(Completed::Carried)
+                Ok(Completed::Carried(Carried::Raced))
             }
             Err(fault) if fault.kind == FaultKind::Gone => {
                 self.upload_gone(at, running.head, fault).await.map(Completed::Carried)

@@ -13,12 +13,13 @@ use crate::plan::retry;
 use crate::plan::route::{self, Choice, History, Rule};
 use crate::ports::{Condition, ObjectStore, Pick, World, Written};
 
+use super::confirm::confirmed;
 use super::follow::Following;
 use super::receipts::Brought;
 use super::settle::Ended;
 use super::transfer::{Carried, Judging, Landed, shown};
 use super::verify::Verdict;
-use super::{Conditions, Shared, TargetSettings, examine, follow, mend};
+use super::{Ack, Conditions, Shared, TargetSettings, examine, follow, mend};
 
 /// How often a lost race is decided again at once before the job waits its turn.
 pub(super) const ROUNDS: usize = 6;
@@ -93,6 +94,8 @@ pub(super) struct At<'a, W: World> {
     /// What the ledger remembers of the target key; nothing for a job of a comparison, or one that found a foreign object:
     /// those are there to doubt it.
     pub(super) applied: Option<Applied>,
+    /// What this very attempt has left at the target so far.
+    pub(super) made: Option<Applied>,
 }
 
 impl<W: World> At<'_, W> {
@@ -100,7 +103,7 @@ impl<W: World> At<'_, W> {
         self.claim.job()
     }
 
-    fn overwriting(&self) -> Overwriting {
+    pub(super) fn overwriting(&self) -> Overwriting {
         match self.target_versioning {
             Versioning::Enabled => Overwriting::KeepsVersion,
             Versioning::Off | Versioning::Suspended => Overwriting::Destroys,
@@ -110,11 +113,11 @@ impl<W: World> At<'_, W> {
 
 /// What waits behind a claim in its lane.
 #[derive(Clone, Copy, Debug)]
-struct Behind {
+pub(super) struct Behind {
     /// Any change of the same key.
-    any: bool,
+    pub(super) any: bool,
     /// A newer version or delete marker.
-    content: bool,
+    pub(super) content: bool,
 }
 
 /// What became of a job, and whether those behind it, of the same key, may be worked on now.
@@ -205,11 +208,18 @@ async fn attempt<W: World>(shared: &Arc<Shared<W>>, claim: &Claim, behind: Behin
     // Where an object stood in the way an operator may have taken away what is remembered, as the fault asks for.
     let remembers = job.origin == Origin::Event && claim.last_fault() != Some(FaultKind::Foreign);
     let applied = if remembers { shared.ledger.applied(&job.target, &job.target_key)? } else { None };
-    let at = At { claim, rule, history, tags, store, target, source_versioning, target_versioning, applied };
+    let at =
+        At { claim, rule, history, tags, store, target, source_versioning, target_versioning, applied, made: None };
     match job.kind {
-        ChangeKind::Write | ChangeKind::Restored => bring(shared, &at, behind.any).await,
+        ChangeKind::Write | ChangeKind::Restored => {
+            let finish = bring(shared, &at, behind.any).await?;
+            confirmed(shared, at, finish, behind).await
+        }
         // Apart, here and below: what few jobs come to must not make the task of each one larger.
-        ChangeKind::DeleteMarker => Box::pin(bring_marker(shared, &at)).await,
+        ChangeKind::DeleteMarker => {
+            let finish = Box::pin(bring_marker(shared, &at)).await?;
+            confirmed(shared, at, finish, behind).await
+        }
         ChangeKind::Attributes => Box::pin(follow::follow(shared, &at, Following::Change)).await,
         ChangeKind::Mend => Box::pin(mend::mend(shared, &at)).await,
     }
@@ -272,7 +282,7 @@ async fn redirect<W: World>(shared: &Shared<W>, claim: &Claim, rule: &Rule) -> R
     let moved = Job { rule: rule.id.clone(), target_key: rule.target_key(&job.key), ..job.clone() };
     let admission = crate::ledger::Admission { jobs: vec![moved], now: shared.now(), ..Default::default() };
     let admitted = shared.ledger.admit(admission).await?;
-    if shared.settings.ack == super::Ack::Settled {
+    if shared.settings.ack == Ack::Settled {
         admitted.ids.iter().for_each(|moved| shared.held.moved(claim.id(), *moved));
     }
     shared.work.notify_one();
@@ -376,7 +386,11 @@ pub(super) async fn bring_latest<W: World>(shared: &Arc<Shared<W>>, at: &At<'_, 
     shared.budget.request().await;
     let mut target = at.store.head(&job.target_key, &Pick::Current).await?;
     if let Found::Object(head) = &mut target {
+        let told = Stamp::read(&head.attributes.metadata).is_some();
         recall_stamp(shared, &job.target, job, head)?;
+        if !told && at.claim.attempts() > 0 && !decide::same_attributes(&source, head) {
+            disown(&source, head);
+        }
     }
     let origin = if at.claim.last_fault() == Some(FaultKind::Corrupt) { Origin::Scan } else { job.origin };
     match decide::clash(&source, &target, origin, at.overwriting()) {
@@ -388,6 +402,14 @@ pub(super) async fn bring_latest<W: World>(shared: &Arc<Shared<W>>, at: &At<'_, 
             Carried::NotReplicated(reason) => Ok(Some(Finish::without_write(Outcome::NotReplicated(reason)))),
             Carried::Examine | Carried::Raced | Carried::Missing | Carried::DeleteMarker => Ok(None),
         },
+    }
+}
+
+/// What an earlier attempt may have sent has the source's attributes: equal bytes with others are somebody else's.
+fn disown(source: &Head, target: &mut Head) {
+    let stamp = Stamp::read(&target.attributes.metadata);
+    if stamp.is_some_and(|stamp| stamp.names(&source.version, &source.etag, source.modified)) {
+        Stamp::strip(&mut target.attributes.metadata);
     }
 }
 
@@ -497,7 +519,7 @@ async fn bring_marker<W: World>(shared: &Arc<Shared<W>>, at: &At<'_, W>) -> Resu
 }
 
 /// With only the newest kept: the marker is made only if the source's current version is one now.
-async fn mark_latest<W: World>(shared: &Arc<Shared<W>>, at: &At<'_, W>) -> Result<Option<Finish>, Stop> {
+pub(super) async fn mark_latest<W: World>(shared: &Arc<Shared<W>>, at: &At<'_, W>) -> Result<Option<Finish>, Stop> {
     let job = at.job();
     if !examine::source_is_deleted(shared, &job.key).await? {
         return Ok(Some(Finish::without_write(Outcome::Superseded)));

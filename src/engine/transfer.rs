@@ -14,7 +14,7 @@ use crate::model::job::Origin;
 use crate::model::object::{Encryption, Found, Head, Tags, VersionId, Versioning};
 use crate::model::stamp::Stamp;
 use crate::model::usage::STANDARD;
-use crate::plan::decide::{self, Reading};
+use crate::plan::decide::{self, Overwriting, Reading};
 use crate::plan::parts::{self, Layout, SourceLayout, WORTH_COPYING};
 use crate::ports::{
     Condition, CopySource, Fetched, Got, NewObject, ObjectStore, Payload, Pick, Read, Sealing, World, Written,
@@ -345,13 +345,13 @@ impl<W: World> Shared<W> {
                 (written, Ok(Ok(hashed))) => (written, hashed),
                 // The body's own fault says more than the broken request that it caused.
                 (Err(_), Ok(Err(fault))) => return Err(fault.into()),
-                (Err(fault), Err(_)) => return lost(fault),
+                (Err(fault), Err(_)) => return Box::pin(self.lost(at, &head, stamped, fault)).await,
                 (Ok(_), _) => return Err(unread().into()),
             }
         };
         let written = match written {
             Ok(written) => written,
-            Err(fault) => return lost(fault),
+            Err(fault) => return Box::pin(self.lost(at, &head, stamped, fault)).await,
         };
         let verdict = expected.verdict(&hashed, &written)?;
         self.finish(at, head, Sent { object, written, verdict, stamped }).await
@@ -403,7 +403,7 @@ impl<W: World> Shared<W> {
                         let verdict = self.compare(at, head, &written).await?;
                         self.finish(at, head.clone(), Sent { object, written, verdict, stamped }).await
                     }
-                    Err(fault) => lost(fault),
+                    Err(fault) => Box::pin(self.lost(at, head, stamped, fault)).await,
                 }
             }
         }
@@ -424,15 +424,41 @@ impl<W: World> Shared<W> {
     pub(super) async fn finish(&self, at: &At<'_, W>, head: Head, sent: Sent) -> Result<Carried, Stop> {
         fail::pass(Point::AfterPut);
         check_sealing(&sent.object.sealing, &sent.written.encryption)?;
-        if at.rule.acl {
-            Box::pin(self.bring_acl(at, &head, &sent.written)).await?;
-        }
         let Sent { written, verdict, stamped, .. } = sent;
         let verdict = match at.target.checksums {
             Checksums::Held => verdict,
             Checksums::Ignored => by_etag(verdict, &head, &written),
         };
-        Ok(Carried::Landed(Box::new(Landed { head, written, verdict, stamped })))
+        let landed = Landed { head, written, verdict, stamped };
+        if at.rule.acl {
+            if let Some(replica) = landed.replica() {
+                // The ACL may not be to be had any more, and nothing else tells what this object is.
+                self.ledger.note_replicas(at.claim, &[replica]).await?;
+            }
+            Box::pin(self.bring_acl(at, &landed.head, &landed.written)).await?;
+        }
+        Ok(Carried::Landed(Box::new(landed)))
+    }
+
+    /// A write that did not succeed: it lost its condition, or failed. Where only its answer may have been lost, where
+    /// nothing at the object will tell that it is ours, and where it could not be overwritten therefore, the ledger
+    /// remembers what was sent: by its ETag it is known again.
+    pub(super) async fn lost(&self, at: &At<'_, W>, head: &Head, stamped: bool, fault: Fault) -> Result<Carried, Stop> {
+        if fault.kind == FaultKind::Raced {
+            return Ok(Carried::Raced);
+        }
+        let may_be_there = fault.kind == FaultKind::Transient && !stamped;
+        if may_be_there && at.overwriting() == Overwriting::Destroys && decide::plain(&head.encryption) {
+            let sent = Replica {
+                source_version: head.version.clone(),
+                source_etag: head.etag.clone(),
+                modified: head.modified,
+                target_version: None,
+                target_etag: head.etag.clone(),
+            };
+            self.ledger.note_replicas(at.claim, &[sent]).await?;
+        }
+        Err(fault.into())
     }
 
     async fn bring_acl(&self, at: &At<'_, W>, head: &Head, written: &Written) -> Result<(), Fault> {
@@ -540,11 +566,6 @@ pub(super) fn sealing<W: World>(at: &At<'_, W>, head: &Head) -> Sealing {
         (Some(key), Encryption::Dsse(_)) => Sealing::Dsse(key.to_owned()),
         (Some(key), _) => Sealing::Kms(key.to_owned()),
     }
-}
-
-/// A write that did not succeed: lost its condition, or failed.
-pub(super) fn lost(fault: Fault) -> Result<Carried, Stop> {
-    if fault.kind == FaultKind::Raced { Ok(Carried::Raced) } else { Err(fault.into()) }
 }
 
 fn too_large(head: &Head) -> Fault {

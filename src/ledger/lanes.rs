@@ -503,6 +503,9 @@ impl Book<'_> {
             if let Some(applied) = &settlement.applied {
                 self.remember_applied(&job.target, &job.target_key, applied)?;
             }
+            if settlement.replicas.last().is_some_and(|replica| replica.target_version.is_none()) {
+                self.forget_replaced(&job.target, &job.target_key)?;
+            }
             for replica in &settlement.replicas {
                 self.remember_replica(&job.target, &job.target_key, replica)?;
             }

@@ -206,6 +206,20 @@ impl Book<'_> {
         self.view.pages.remove(&records.key().raw(&hash).id(mark).end())
     }
 
+    /// A bucket without versions holds one replica of a key: what was sent there before is gone.
+    pub(super) fn forget_replaced(&mut self, target: &TargetId, key: &Key) -> Result<(), Fault> {
+        let prefix = Table::Replica.key().long(lane_hash(target, key)).end();
+        for (place, record) in self.view.marked::<ReplicaRecord>(&prefix)? {
+            let of_key = record.target == *target && record.target_key == *key;
+            if of_key && record.replica.target_version.is_none() {
+                self.view.pages.remove(&place)?;
+                let unstamped = &mut self.state.tally.totals.unstamped;
+                *unstamped = unstamped.saturating_sub(1);
+            }
+        }
+        Ok(())
+    }
+
     pub(super) fn remember_replica(&mut self, target: &TargetId, key: &Key, replica: &Replica) -> Result<(), Fault> {
         let prefix =
             Table::Replica.key().long(lane_hash(target, key)).group(version_hash(&replica.source_version)).end();
@@ -213,8 +227,10 @@ impl Book<'_> {
             record.target == *target
                 && record.target_key == *key
                 && record.replica.source_version == replica.source_version
-                // Written again behind a late one, a version has two replicas, and both stay there to be told apart.
+                // Written again behind a late one, a version has two replicas, and both stay there to be told apart. Of
+                // what was sent and not answered each may be what is there.
                 && record.replica.target_version == replica.target_version
+                && (replica.target_version.is_some() || record.replica.target_etag == replica.target_etag)
         });
         let place = match known {
             Some((place, _)) => place,

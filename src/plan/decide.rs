@@ -209,7 +209,9 @@ fn written_again(job: &Job, applied: &Applied) -> bool {
     job.version.is_null() && later(job.sequencer.as_ref(), applied.sequencer.as_ref())
 }
 
-fn holds(applied: &Applied, head: &Head) -> bool {
+/// Whether what was applied is this version.
+#[must_use]
+pub fn holds(applied: &Applied, head: &Head) -> bool {
     !applied.marker
         && applied.version == head.version
         && (!head.version.is_null()

@@ -103,6 +103,10 @@ impl Author {
 
     fn write(&mut self, key: &Key) {
         let object = self.new_object(key);
+        if let Some(bodies) = self.scenario.bodies {
+            let body = vec![self.dice.below(bodies) as u8; 100];
+            return self.put(&object, Bytes::from(body));
+        }
         if self.scenario.large && self.dice.per_mille(250) {
             return self.write_parts(object);
         }

@@ -39,6 +39,8 @@ pub(super) struct Scenario {
     pub(super) ordered: bool,
     /// So many of a thousand writes have the bytes of the one before.
     pub(super) repeats: u64,
+    /// So many different bodies are written; `None` for any number.
+    pub(super) bodies: Option<u64>,
     /// Whether versions are deleted for good.
     pub(super) purges: bool,
     /// Whether some objects are written in parts of 5 MiB.
@@ -111,6 +113,7 @@ impl Scenario {
             meddling: dice.pick(&[0, 0, 50, 200]),
             ordered: false,
             repeats: 100,
+            bodies: None,
             purges: dice.per_mille(150),
             large: dice.per_mille(120),
             disk: dice.per_mille(300),
@@ -144,10 +147,12 @@ impl Scenario {
         self.mode == Mode::ServerSide && self.rule.kms_key.is_some()
     }
 
-    /// Whether versions of equal bytes can be told apart: between two workers nothing does it, as S3's conditions know
-    /// nothing but ETags, and in a bucket that keeps one version nothing but the stamp.
+    /// Whether versions of equal bytes can be told apart: S3's conditions know nothing but ETags, so several workers have
+    /// to look after what they wrote, which needs versions; and in a bucket that keeps one version nothing but the stamp
+    /// tells.
     pub(super) fn tells_repeats(&self) -> bool {
-        self.workers == 1 && (self.rule.stamp || self.target == Versioning::Enabled)
+        let looks = self.workers == 1 || (self.ack == Ack::Settled && self.source == Versioning::Enabled);
+        looks && (self.rule.stamp || self.target == Versioning::Enabled)
     }
 
     /// Whether events come in the order of their changes. The queue itself mixes them where it may, so only with one
@@ -156,7 +161,7 @@ impl Scenario {
         self.ordered && self.workers == 1
     }
 
-    /// Whether a ledger knows of every unstamped replica.
+    /// Whether a ledger knows of every unstamped replica, or of what was sent and may be one.
     pub(super) fn remembers(&self) -> bool {
         self.workers == 1 && self.crashes == 0
     }
@@ -168,8 +173,7 @@ impl Scenario {
         let denied = self.forecast.denied_for > 0 && line.contains("parked") && line.contains("kind=denied");
         // Nothing but the ledger tells that an unstamped replica is ours: one that it lost, or another worker's, is taken for
         // somebody else's where overwriting would destroy it.
-        let unsure = !self.remembers() || self.forecast.faults > 0;
-        let foreign = unsure && self.target != Versioning::Enabled && line.contains("kind=foreign");
+        let foreign = !self.remembers() && self.target != Versioning::Enabled && line.contains("kind=foreign");
         let key = self.rule.kms_key.is_some() && line.contains("kind=key-unusable");
         let key = key || (self.rule.kms_key.is_some() && line.contains("the target key cannot be used"));
         let disk = self.disk && self.crashes > 0 && line.contains("nothing may be acknowledged any more");

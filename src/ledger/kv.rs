@@ -247,10 +247,13 @@ fn number(db: &sled::Db) -> Result<u64, sled::Error> {
     Ok(db.get(BATCHES)?.map_or(0, |bytes| bytes.iter().fold(0, |number, byte| number << 8 | u64::from(*byte))))
 }
 
+/// How a log comes to hold less than it did.
+const CUT_OFF: &str = "something was cut off, or this is an older copy, or one that was made while a worker ran";
+
 /// Whether a log is as long as it was. sled itself shortens its log by whole segments only.
 fn as_long(said: Mark, length: u64, shape: Shape) -> Result<(), String> {
     if length < said.length && !length.is_multiple_of(shape.segment_bytes as u64) {
-        return Err(format!("its log has {length} bytes where it had {}: something was cut off", said.length));
+        return Err(format!("its log has {length} bytes where it had {}: {CUT_OFF}", said.length));
     }
     Ok(())
 }
@@ -258,11 +261,7 @@ fn as_long(said: Mark, length: u64, shape: Shape) -> Result<(), String> {
 /// Whether a log holds what was flushed.
 fn whole(said: Mark, batches: u64) -> Result<(), String> {
     if batches < said.batches {
-        return Err(format!(
-            "it holds {batches} batches where {} were flushed: something was cut off, or this is an older copy, or one \
-             that was made while a worker ran",
-            said.batches
-        ));
+        return Err(format!("it holds {batches} batches where {} were flushed: {CUT_OFF}", said.batches));
     }
     Ok(())
 }

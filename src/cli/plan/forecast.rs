@@ -1,6 +1,6 @@
 //! What was foreseen, summed up: constant in memory, however many objects there are.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use serde_json::{Map, Value, json};
@@ -81,6 +81,8 @@ pub(super) struct Forecast {
     /// What could not be listed or looked at, the first few by name.
     troubles: Vec<String>,
     trouble_count: u64,
+    /// Targets for which there is something to do or to look at.
+    busy: BTreeSet<TargetId>,
     /// Every 2^n-th object to be copied: listings do not tell of encryption.
     picked: Vec<Key>,
     sampled: Sampled,
@@ -103,6 +105,7 @@ impl Forecast {
             undersized: 0,
             troubles: Vec::new(),
             trouble_count: 0,
+            busy: BTreeSet::new(),
             picked: Vec::new(),
             sampled: Sampled::default(),
             target_key_uses: 0,
@@ -119,6 +122,7 @@ impl Forecast {
             Foreseen::Marker { rule, way } => {
                 self.markers += 1;
                 if let Some(rule) = self.rules.get(&rule) {
+                    self.busy.insert(rule.target.clone());
                     estimate::count_marker(&mut self.usage, rule, way);
                 }
             }
@@ -140,6 +144,7 @@ impl Forecast {
 
     fn object(&mut self, rule: &RuleId, key: Key, seen: &Seen, (standing, way): (Standing, Way)) {
         let Some(rule) = self.rules.get(rule) else { return };
+        self.busy.insert(rule.target.clone());
         let (size, class) = (seen.size.unwrap_or(0), seen.storage_class.as_deref());
         if class.is_some_and(|class| ARCHIVED.contains(&class)) {
             // It is asked for, and refused.
@@ -179,11 +184,13 @@ impl Forecast {
 
     /// Adds what the sync will use to find what it has to do.
     pub(super) fn add_finding(&mut self, finding: Finding<'_>) {
-        match finding {
+        // A listing of versions asks the source whether it keeps them; the first job of each bucket asks that bucket.
+        let asks_source = match finding {
             Finding::Comparing(looked) => {
                 for ((place, request, class), count) in &looked.requests {
                     self.usage.request(place, *request, class, *count);
                 }
+                !self.busy.is_empty()
             }
             Finding::Scanning(prefixes) => {
                 for (prefix, depth) in prefixes {
@@ -194,10 +201,11 @@ impl Forecast {
                     };
                     self.usage.request(&Place::Source, Request::List, STANDARD, found.div_ceil(PAGE).max(1));
                 }
+                true
             }
-        }
-        // Each sync asks each bucket whether it keeps versions.
-        for place in self.movers.keys().cloned().map(Place::Target).chain([Place::Source]) {
+        };
+        let source = asks_source.then_some(Place::Source);
+        for place in self.busy.iter().cloned().map(Place::Target).chain(source) {
             self.usage.request(&place, Request::GetAttributes, STANDARD, 1);
         }
     }
@@ -411,7 +419,7 @@ mod tests {
     }
 
     /// However many targets there are, a backfill lists the source once, and its past only where that is wanted; it asks
-    /// each bucket whether it keeps versions also where there is nothing to copy.
+    /// the source whether it keeps versions also where there is nothing to copy.
     #[test]
     fn a_backfill_lists_each_prefix_once() {
         for (depth, pages) in [(Depth::All, 3), (Depth::Current, 1)] {
@@ -421,7 +429,7 @@ mod tests {
             }
             forecast.add_finding(Finding::Scanning(&[("a/".to_owned(), depth), ("empty/".to_owned(), depth)]));
             assert_eq!(forecast.usage.of(Request::List), pages + 1);
-            assert_eq!(forecast.usage.of(Request::GetAttributes), 3);
+            assert_eq!(forecast.usage.of(Request::GetAttributes), 1);
         }
     }
 
@@ -430,7 +438,15 @@ mod tests {
         let (mut forecast, mut looked) = (forecast(), Usage::default());
         looked.request(&Place::Target("one".into()), Request::List, STANDARD, 7);
         forecast.add_finding(Finding::Comparing(&looked));
-        assert_eq!((forecast.usage.of(Request::List), forecast.usage.of(Request::GetAttributes)), (7, 3));
+        assert_eq!((forecast.usage.of(Request::List), forecast.usage.of(Request::GetAttributes)), (7, 0));
+    }
+
+    #[test]
+    fn a_bucket_with_nothing_to_do_is_not_asked_about_its_versions() {
+        let mut forecast = forecast();
+        forecast.busy.insert("one".into());
+        forecast.add_finding(Finding::Comparing(&Usage::default()));
+        assert_eq!(forecast.usage.of(Request::GetAttributes), 2, "the source and that target");
     }
 
     #[test]

@@ -49,7 +49,12 @@ async fn confirm<W: World>(shared: &Arc<Shared<W>>, at: At<'_, W>, finish: Finis
             History::Latest => bring_latest(shared, &at).await?,
         };
         match again {
-            Some(again) if again.outcome == Outcome::Replicated => finish = finish.and(again),
+            Some(again) if again.outcome == Outcome::Replicated => {
+                if !again.replicas.is_empty() {
+                    shared.ledger.note_replicas(at.claim, &again.replicas).await?;
+                }
+                finish = finish.and(again);
+            }
             Some(_nothing_newer_there) => return Ok(finish),
             None => {}
         }

@@ -21,21 +21,19 @@ use super::settle::Ended;
 use super::spending::{self, Entry, Paid};
 use super::{Phase, Shared};
 
-/// Transfers at once to begin with, and the most that are ever tried: beyond it a t4g.nano's two cores are busy.
-const START: usize = 16;
+/// Transfers at once to begin with, of which a store at hand is well used, and the most that are ever tried: beyond it a
+/// t4g.nano's two cores are busy.
+const START: usize = 32;
 const MOST: usize = 128;
 /// How long one look of the pace controller takes in.
 const WINDOW: Duration = Duration::from_millis(500);
-/// One lane is claimed ahead for so many at work: a claim is a trip to the ledger's thread, and one for each object would
-/// cost as much as the object's own settlement.
-const AHEAD: usize = 2;
 /// The longest sleep without a look at the ledger: deferred jobs and probes come due without a sound.
 const LONGEST_SLEEP: Duration = Duration::from_secs(1);
 
 /// How long what has ended waits for others on its way to the ledger, while there is other work under way: a trip for each
 /// object would cost as much as a request for it. Within one lane nothing waits, as a key's next change builds on the one
 /// before.
-const COMPANY: Duration = Duration::from_millis(10);
+const COMPANY: Duration = Duration::from_millis(50);
 
 /// What a lane leaves: its last job's end, where that is still to be settled.
 type Left = Result<Option<Ended>, Fault>;
@@ -66,7 +64,9 @@ pub(super) async fn dispatch<W: World>(shared: Arc<Shared<W>>) -> Result<(), Fau
             ready.clear();
         }
         if ask && !paused && free > ready.len() {
-            let most = free - ready.len() + limit / AHEAD;
+            // As many again ahead: a claim is a trip to the ledger's thread, and one for each object would cost as much
+            // as the object's own settlement.
+            let most = free - ready.len() + limit;
             // What ends gives its key back only now, and a claim may stop early: as long as there is any, ask on.
             let settled = !ended.list.is_empty();
             let (claimed, ()) = tokio::try_join!(claim(&shared, most), shared.settle(ended.take()))?;

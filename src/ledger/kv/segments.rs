@@ -71,8 +71,8 @@ mod tests {
         let mut file = tempfile::tempfile().unwrap();
         for (index, (starts, written)) in heads.iter().enumerate() {
             let mut segment = vec![0; 4];
-            segment.extend((starts * SEGMENT ^ MIXED_WITH).to_le_bytes());
-            segment.extend((written * SEGMENT ^ MIXED_WITH).to_le_bytes());
+            segment.extend(((starts * SEGMENT) ^ MIXED_WITH).to_le_bytes());
+            segment.extend(((written * SEGMENT) ^ MIXED_WITH).to_le_bytes());
             segment.resize(if index + 1 == heads.len() { last } else { 512 }, 7);
             file.write_all(&segment).unwrap();
         }

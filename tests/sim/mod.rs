@@ -24,5 +24,6 @@ mod run;
 mod scenario;
 mod seeds;
 mod site;
+// Tests beside the code have use for it too.
 #[path = "../support/world/mod.rs"]
-mod world;
+pub(crate) mod world;

@@ -28,6 +28,7 @@ pub mod paced;
 pub mod receipts;
 mod reconcile;
 mod replicate;
+mod ruling;
 pub mod scan;
 mod settle;
 pub mod spending;

@@ -23,6 +23,7 @@ use crate::ports::{
 use super::budget::{Memory, Mover, PIPE};
 use super::receipts::Brought;
 use super::replicate::{At, Stop};
+use super::ruling::Bringing;
 use super::verify::{Expected, Verdict, by_etag, check_sealing, unread};
 use super::{Checksums, Mode, Proven, ServerSide, Shared};
 
@@ -101,6 +102,12 @@ impl<W: World> Shared<W> {
             if let Some(verdict) = self.gate(at, &pick, &got.head, judging) {
                 return Ok(verdict);
             }
+            let bringing = self.bringing(at, &got.head).await?;
+            let at = match &bringing {
+                Bringing::AsTheJob => at,
+                Bringing::AsItself(itself) => itself,
+                Bringing::Not(reason) => return Ok(Carried::NotReplicated(reason.clone())),
+            };
             if pipes(&got.head) && !self.hashes_first(at, &got.head) {
                 if judging == Judging::ByMemory
                     && holds_twice(at, &got.head, condition)
@@ -135,6 +142,12 @@ impl<W: World> Shared<W> {
         if let Some(verdict) = self.gate(at, pick, &head, judging) {
             return Ok(verdict);
         }
+        let bringing = self.bringing(at, &head).await?;
+        let at = match &bringing {
+            Bringing::AsTheJob => at,
+            Bringing::AsItself(itself) => itself,
+            Bringing::Not(reason) => return Ok(Carried::NotReplicated(reason.clone())),
+        };
         self.key_usable(at, &head).await?;
         // Bytes this many are worth one look beforehand: a condition that fails only at the end costs all of them.
         if judging == Judging::ByMemory
@@ -225,12 +238,17 @@ impl<W: World> Shared<W> {
 
     /// The tags of a version: asked for only where there may be some. `untold` is what a missing count means.
     async fn tags_of(&self, at: &At<'_, W>, head: &Head, untold: Option<u32>) -> Result<Tags, Fault> {
-        if let Some(tags) = &at.tags {
+        if let Some(tags) = at.tags.as_ref().and_then(|known| known.of(head)) {
             return Ok(tags.clone());
         }
         if head.tag_count.or(untold) == Some(0) {
             return Ok(Tags::new());
         }
+        self.read_tags(at, head).await
+    }
+
+    /// The tags of a version, as the source has them now.
+    pub(super) async fn read_tags(&self, at: &At<'_, W>, head: &Head) -> Result<Tags, Fault> {
         self.budget.request().await;
         match Box::pin(self.world.source().tags(&at.job().key, &self.pinned(at, head))).await {
             Err(fault) if fault.kind == FaultKind::Gone => Err(Box::pin(self.without_tags(at, head, fault)).await?),

@@ -149,6 +149,12 @@ async fn what_is_deleted_from_sqs_stays_deleted() {
     queue::what_is_deleted_stays_deleted(&sqs_queue("deleted", 3).await).await;
 }
 
+#[tokio::test(start_paused = true)]
+async fn the_fake_clock_goes_with_tokios_time() {
+    let clock = world::clock::FakeClock::new(tokio::time::Instant::now());
+    world::clock::goes_with_tokios_time(&clock).await;
+}
+
 #[tokio::test]
 async fn a_fake_key_is_usable_until_it_is_disabled() {
     const ARN: &str = "arn:aws:kms:eu-west-2:111122223333:key/1234";

@@ -17,9 +17,12 @@
 )]
 
 mod author;
+mod evidence;
 #[path = "../support/invariants.rs"]
 mod invariants;
 mod log;
+mod machine;
+mod operator;
 mod run;
 mod scenario;
 mod seeds;

@@ -244,6 +244,7 @@ async fn losses() -> Vec<String> {
                 ledger.settle(claims, done(at(1_000_000))).await.unwrap();
             }
         }
+        kv.sled.half_flush();
         let (durable, now) = (kv.durable.lock().unwrap().clone(), Image::of(&directory));
         let ahead =
             (0..now.log().len() / PAGE).filter(|page| at_page(durable.log(), *page) != at_page(now.log(), *page));

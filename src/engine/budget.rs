@@ -37,9 +37,9 @@ impl Default for Limits {
 pub const PIPE: u64 = 512 << 10;
 
 const KIB: u64 = 1 << 10;
-/// Parts that move through this machine at once, beyond one of each object: as many connections as one object needs to
-/// fill a way of 80 ms, where each part begins slowly; shared when there are several.
-const STREAMED: usize = 16;
+/// Parts that move through this machine at once, beyond one of each object: over a way of 80 ms each begins slowly, so one
+/// object alone needs many; shared by several, they keep within 40 MiB of resident memory.
+const STREAMED: usize = 10;
 /// The same of parts that the store copies: they cost a connection that is silent, and no memory.
 const COPIED: usize = 48;
 

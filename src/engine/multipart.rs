@@ -76,7 +76,7 @@ impl<W: World> Shared<W> {
             None => {
                 let asked = self.checksum_to_ask(head, mover, sizes);
                 self.budget.request().await;
-                let open = at.store.create_upload(&object, asked).await?;
+                let open = at.store.create_upload(&object, Some(asked)).await?;
                 fail::pass(Point::AfterCreate);
                 (self.opened(at, mover, shipment, (sizes, open)).await?, BTreeMap::new())
             }
@@ -177,15 +177,15 @@ impl<W: World> Shared<W> {
     }
 
     /// The source's own kind of checksum where the parts can carry it, else CRC64NVME over the whole object. A
-    /// composite one needs each part's checksum before the part is sent, so the part must fit into memory. Of a copy whose
-    /// source has none, none is asked: it could be compared with nothing, and a store that otherwise only refers to the
-    /// bytes that it has would read all of them (S3 adds CRC64NVME unasked, aws-semantics 4.2).
-    fn checksum_to_ask(&self, head: &Head, mover: Mover, sizes: &[u64]) -> Option<UploadChecksum> {
+    /// composite one needs each part's checksum before the part is sent, so the part must fit into memory. A copy asks too,
+    /// though it may compare with nothing: SeaweedFS, not asked, refers to the chunks that it has in place of reading them,
+    /// and makes ETags of parts from those, which no source's ETag is composed of.
+    fn checksum_to_ask(&self, head: &Head, mover: Mover, sizes: &[u64]) -> UploadChecksum {
         let usual = UploadChecksum { algorithm: Algorithm::Crc64Nvme, kind: ChecksumType::FullObject };
-        let Some(stored) = &head.checksum else { return (mover == Mover::Worker).then_some(usual) };
+        let Some(stored) = &head.checksum else { return usual };
         let largest = sizes.iter().copied().max().unwrap_or(0);
         let same_parts = head.etag.parts().is_some_and(|count| count as usize == sizes.len());
-        Some(match stored.kind {
+        match stored.kind {
             ChecksumType::FullObject if stored.algorithm.full_object_multipart() => {
                 UploadChecksum { algorithm: stored.algorithm, kind: ChecksumType::FullObject }
             }
@@ -195,7 +195,7 @@ impl<W: World> Shared<W> {
                 UploadChecksum { algorithm: stored.algorithm, kind: ChecksumType::Composite }
             }
             ChecksumType::FullObject | ChecksumType::Composite => usual,
-        })
+        }
     }
 
     /// Sends every part that is not there yet. On a fault, or when the engine stops, parts under way are finished and
@@ -246,7 +246,9 @@ impl<W: World> Shared<W> {
             }
         };
         fail::pass(Point::AfterPart);
-        if let Some(hashed) = &hashed {
+        // What the store has copied, and nothing is compared with, its own list of parts tells as well.
+        let kept = running.mover == Mover::Worker || running.head.checksum.is_some();
+        if let Some(hashed) = hashed.as_ref().filter(|_| kept) {
             let sent = SentPart {
                 number,
                 etag: part.etag.clone(),

@@ -407,7 +407,7 @@ impl<W: World> Shared<W> {
             Layout::TooLarge => Err(too_large(head).into()),
             Layout::Single => {
                 let (object, stamped) = self.new_object(at, head, shipment.tags.clone());
-                // As for parts: what the source does not tell can be compared with nothing.
+                // What the source does not tell can be compared with nothing.
                 let algorithm = head.checksum.is_some().then(|| Expected::of(head).algorithm);
                 self.budget.request().await;
                 let source = self.copy_source(at, head);

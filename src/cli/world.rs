@@ -195,4 +195,9 @@ mod tests {
         let kept = settings("auto", |known| (known.checksums, known.conditional_copy) = (Some(true), Some(true)));
         assert_eq!((kept.conditions, kept.checksums), (Conditions::Held, Checksums::Held));
     }
+
+    #[tokio::test]
+    async fn the_systems_clock_keeps_the_contract() {
+        crate::sim::world::clock::goes_with_tokios_time(&SystemClock).await;
+    }
 }

@@ -14,6 +14,7 @@ use crate::ports::{Condition, ObjectStore, Pick, World};
 use super::Shared;
 use super::receipts::Brought;
 use super::replicate::{At, Finish, Stop, landed_finish, recall_stamp, remembered};
+use super::ruling;
 use super::transfer::{Carried, Judging};
 
 /// Every version and delete marker of exactly this key, newest first.
@@ -84,8 +85,8 @@ struct Told {
 pub(super) async fn examine<W: World>(shared: &Arc<Shared<W>>, at: &At<'_, W>) -> Result<Option<Finish>, Stop> {
     let job = at.job();
     let listing = versions_of(shared, shared.world.source(), &job.key).await?;
-    let mut source = history::oldest_first(listing);
-    source.retain(|entry| entry.object.is_some() || at.rule.delete_markers);
+    let source = history::oldest_first(listing);
+    let source = ruling::without_unwanted_markers(shared, at, source).await?;
     let Some(wanted) = history::place(&source, &job.version) else {
         return Ok(Some(Finish::without_write(Outcome::Gone)));
     };

@@ -59,7 +59,7 @@ pub(super) async fn align<W: World>(
     (source, pick): (&Head, &Pick),
     (replica, replica_pick): (&Head, &Pick),
 ) -> Result<Finish, Fault> {
-    let mut changed = follow_tags(shared, at, pick, replica_pick).await?;
+    let mut changed = follow_tags(shared, at, (source, pick), replica_pick).await?;
     changed |= follow_lock(shared, at, (source, replica), replica_pick).await?;
     if at.rule.acl {
         changed |= follow_acl(shared, at, pick, replica_pick).await?;
@@ -68,9 +68,14 @@ pub(super) async fn align<W: World>(
     Ok(Finish { brought: vec![Brought::attributes(source, replica)], ..Finish::without_write(outcome) })
 }
 
-async fn follow_tags<W: World>(shared: &Shared<W>, at: &At<'_, W>, from: &Pick, to: &Pick) -> Result<bool, Fault> {
+async fn follow_tags<W: World>(
+    shared: &Shared<W>,
+    at: &At<'_, W>,
+    (source, from): (&Head, &Pick),
+    to: &Pick,
+) -> Result<bool, Fault> {
     let job = at.job();
-    let wanted = match &at.tags {
+    let wanted = match at.tags.as_ref().and_then(|known| known.of(source)) {
         Some(tags) => tags.clone(),
         None => {
             shared.budget.request().await;

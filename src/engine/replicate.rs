@@ -6,20 +6,21 @@ use crate::ledger::{Claim, Lane, Outcome, Replica};
 use crate::model::digest::Means;
 use crate::model::fault::{Disposition, Fault, FaultKind, Side};
 use crate::model::job::{Applied, ChangeKind, Job, Origin};
-use crate::model::object::{Found, Head, Tags, TargetId, Versioning};
+use crate::model::object::{Found, Head, TargetId, Versioning};
 use crate::model::stamp::Stamp;
 use crate::plan::decide::{self, Clash, Opening, Overwriting};
 use crate::plan::retry;
-use crate::plan::route::{self, Choice, History, Rule};
+use crate::plan::route::{self, History, Rule};
 use crate::ports::{Condition, ObjectStore, Pick, World, Written};
 
 use super::confirm::confirmed;
 use super::follow::Following;
 use super::receipts::Brought;
+use super::ruling::{self, KnownTags, Ruling};
 use super::settle::Ended;
 use super::transfer::{Carried, Judging, Landed, shown};
 use super::verify::Verdict;
-use super::{Ack, Conditions, Shared, TargetSettings, examine, follow, mend};
+use super::{Conditions, Shared, TargetSettings, examine, follow, mend};
 
 /// How often a lost race is decided again at once before the job waits its turn.
 pub(super) const ROUNDS: usize = 6;
@@ -85,8 +86,8 @@ pub(super) struct At<'a, W: World> {
     pub(super) rule: &'a Rule,
     /// How much of the past can really be brought: all only where both sides keep versions.
     pub(super) history: History,
-    /// The object's tags, where a rule had to know them already.
-    pub(super) tags: Option<Tags>,
+    /// Tags that a rule had to know already.
+    pub(super) tags: Option<KnownTags>,
     pub(super) store: &'a W::Store,
     pub(super) target: &'a TargetSettings,
     pub(super) source_versioning: Versioning,
@@ -184,12 +185,12 @@ async fn confirmed_gone<W: World>(shared: &Shared<W>, job: &Job) -> Result<Finis
 
 async fn attempt<W: World>(shared: &Arc<Shared<W>>, claim: &Claim, behind: Behind) -> Result<Finish, Stop> {
     let job = claim.job();
-    let (rule, tags) = match ruled(shared, job).await? {
-        Ruling::Rule(rule, tags) => (rule, tags),
+    let (rule, tags) = match ruling::ruled(shared, job).await? {
+        Ruling::Rule(rule, tags) => (rule, tags.map(|tags| KnownTags::of_job(job, tags))),
         Ruling::Nothing(reason) => return Ok(Finish::without_write(Outcome::NotReplicated(reason))),
     };
     if rule.target_key(&job.key) != job.target_key {
-        return Box::pin(redirect(shared, claim, rule)).await;
+        return Box::pin(ruling::redirect(shared, claim, rule)).await;
     }
     if job.target_key.as_str().len() > route::MAX_KEY_BYTES {
         let detail = format!("the target key would have {} bytes, S3 permits 1,024", job.target_key.as_str().len());
@@ -225,69 +226,12 @@ async fn attempt<W: World>(shared: &Arc<Shared<W>>, claim: &Claim, behind: Behin
     }
 }
 
-enum Ruling<'r> {
-    Rule(&'r Rule, Option<Tags>),
-    Nothing(String),
-}
-
-/// The rule that holds for a job, with the object's tags read where a rule asks for them.
-async fn ruled<'r, W: World>(shared: &'r Shared<W>, job: &Job) -> Result<Ruling<'r>, Fault> {
-    let rules = &shared.settings.rules;
-    let (choice, tags) = match route::choose(rules, &job.target, &job.key, None) {
-        Choice::NeedsTags => {
-            let tags = Box::pin(tags_for_choice(shared, job)).await?;
-            (route::choose(rules, &job.target, &job.key, Some(&tags)), Some(tags))
-        }
-        choice => (choice, None),
-    };
-    Ok(match choice {
-        Choice::Rule(rule) if job.kind == ChangeKind::DeleteMarker && !rule.delete_markers => {
-            Ruling::Nothing(route::no_markers(rule))
-        }
-        Choice::Rule(rule) => Ruling::Rule(rule, tags),
-        Choice::Nothing(reason) => Ruling::Nothing(reason),
-        Choice::NeedsTags => Ruling::Nothing("the object's tags are not known".to_owned()),
-    })
-}
-
-/// The tags that choose the rule. A delete marker has none of its own: the version that it hides speaks for it.
-async fn tags_for_choice<W: World>(shared: &Shared<W>, job: &Job) -> Result<Tags, Fault> {
-    let source = shared.world.source();
-    let pick = if job.kind == ChangeKind::DeleteMarker {
-        let versions = examine::versions_of(shared, source, &job.key).await?;
-        let mut older = versions.into_iter().skip_while(|entry| entry.version != job.version);
-        match older.find(|entry| entry.object.is_some()) {
-            Some(hidden) => Pick::Version(hidden.version),
-            None => return Ok(Tags::new()),
-        }
-    } else {
-        exactly(shared.source_versioning().await?, job)
-    };
-    shared.budget.request().await;
-    source.tags(&job.key, &pick).await
-}
-
 /// How to name a job's version to the source: a bucket without versioning has only a current one.
 pub(super) fn exactly(versioning: Versioning, job: &Job) -> Pick {
     match versioning {
         Versioning::Enabled | Versioning::Suspended if !job.version.is_unnamed() => Pick::Version(job.version.clone()),
         Versioning::Off | Versioning::Enabled | Versioning::Suspended => Pick::Current,
     }
-}
-
-/// The object's tags chose another rule than its prefix did, and that one names another target key: the work goes
-/// there as a job of its own, under that key's own order.
-async fn redirect<W: World>(shared: &Shared<W>, claim: &Claim, rule: &Rule) -> Result<Finish, Stop> {
-    let job = claim.job();
-    let moved = Job { rule: rule.id.clone(), target_key: rule.target_key(&job.key), ..job.clone() };
-    let admission = crate::ledger::Admission { jobs: vec![moved], now: shared.now(), ..Default::default() };
-    let admitted = shared.ledger.admit(admission).await?;
-    if shared.settings.ack == Ack::Settled {
-        admitted.ids.iter().for_each(|moved| shared.held.moved(claim.id(), *moved));
-    }
-    shared.work.notify_one();
-    let reason = format!("goes to another key by rule {:?}, which its tags choose", rule.id);
-    Ok(Finish::without_write(Outcome::NotReplicated(reason)))
 }
 
 /// Brings an object version with everything that belongs to it.

@@ -20,10 +20,10 @@ use crate::ports::{
     Condition, CopySource, Fetched, Got, NewObject, ObjectStore, Payload, Pick, Read, Sealing, World, Written,
 };
 
-use super::budget::{Memory, PIPE};
-use super::multipart::Mover;
+use super::budget::{Memory, Mover, PIPE};
 use super::receipts::Brought;
 use super::replicate::{At, Stop};
+use super::ruling::Bringing;
 use super::verify::{Expected, Verdict, by_etag, check_sealing, unread};
 use super::{Checksums, Mode, Proven, ServerSide, Shared};
 
@@ -102,6 +102,12 @@ impl<W: World> Shared<W> {
             if let Some(verdict) = self.gate(at, &pick, &got.head, judging) {
                 return Ok(verdict);
             }
+            let bringing = self.bringing(at, &got.head).await?;
+            let at = match &bringing {
+                Bringing::AsTheJob => at,
+                Bringing::AsItself(itself) => itself,
+                Bringing::Not(reason) => return Ok(Carried::NotReplicated(reason.clone())),
+            };
             if pipes(&got.head) && !self.hashes_first(at, &got.head) {
                 if judging == Judging::ByMemory
                     && holds_twice(at, &got.head, condition)
@@ -136,6 +142,12 @@ impl<W: World> Shared<W> {
         if let Some(verdict) = self.gate(at, pick, &head, judging) {
             return Ok(verdict);
         }
+        let bringing = self.bringing(at, &head).await?;
+        let at = match &bringing {
+            Bringing::AsTheJob => at,
+            Bringing::AsItself(itself) => itself,
+            Bringing::Not(reason) => return Ok(Carried::NotReplicated(reason.clone())),
+        };
         self.key_usable(at, &head).await?;
         // Bytes this many are worth one look beforehand: a condition that fails only at the end costs all of them.
         if judging == Judging::ByMemory
@@ -144,10 +156,10 @@ impl<W: World> Shared<W> {
             return Ok(verdict);
         }
         let tags = self.tags_of(at, &head, None).await?;
-        let layout = self.layout(at, &head).await?;
+        let source = self.source_layout(at, &head).await?;
         let shipment = Shipment { head: &head, tags, condition };
         if self.copies_server_side(at, &head) {
-            match self.copy(at, &shipment, &layout).await {
+            match self.copy(at, &shipment, &parts::copied(head.size, &source)).await {
                 Ok(carried) => {
                     self.prove(&at.job().target, Proven::Works);
                     return Ok(carried);
@@ -159,7 +171,7 @@ impl<W: World> Shared<W> {
                 Err(stop) => return Err(stop),
             }
         }
-        match layout {
+        match parts::layout(head.size, &source) {
             Layout::Single => self.pipe(at, shipment).await,
             Layout::Parts(sizes) => self.in_parts(at, Mover::Worker, &shipment, &sizes).await,
             Layout::TooLarge => Err(too_large(&head).into()),
@@ -226,12 +238,17 @@ impl<W: World> Shared<W> {
 
     /// The tags of a version: asked for only where there may be some. `untold` is what a missing count means.
     async fn tags_of(&self, at: &At<'_, W>, head: &Head, untold: Option<u32>) -> Result<Tags, Fault> {
-        if let Some(tags) = &at.tags {
+        if let Some(tags) = at.tags.as_ref().and_then(|known| known.of(head)) {
             return Ok(tags.clone());
         }
         if head.tag_count.or(untold) == Some(0) {
             return Ok(Tags::new());
         }
+        self.read_tags(at, head).await
+    }
+
+    /// The tags of a version, as the source has them now.
+    pub(super) async fn read_tags(&self, at: &At<'_, W>, head: &Head) -> Result<Tags, Fault> {
         self.budget.request().await;
         match Box::pin(self.world.source().tags(&at.job().key, &self.pinned(at, head))).await {
             Err(fault) if fault.kind == FaultKind::Gone => Err(Box::pin(self.without_tags(at, head, fault)).await?),
@@ -257,17 +274,13 @@ impl<W: World> Shared<W> {
         self.named(at, &Pick::Version(head.version.clone()))
     }
 
-    async fn layout(&self, at: &At<'_, W>, head: &Head) -> Result<Layout, Fault> {
-        let known = if head.etag.parts().is_some() {
-            self.budget.request().await;
-            match self.world.source().part_sizes(&at.job().key, head).await? {
-                Some(sizes) => SourceLayout::Parts(sizes),
-                None => SourceLayout::UntoldParts,
-            }
-        } else {
-            SourceLayout::Single { comparable: stays_comparable(at, head) }
-        };
-        Ok(parts::layout(head.size, &known))
+    async fn source_layout(&self, at: &At<'_, W>, head: &Head) -> Result<SourceLayout, Fault> {
+        if head.etag.parts().is_none() {
+            return Ok(SourceLayout::Single { comparable: stays_comparable(at, head) });
+        }
+        self.budget.request().await;
+        let told = self.world.source().part_sizes(&at.job().key, head).await?;
+        Ok(told.map_or(SourceLayout::UntoldParts, SourceLayout::Parts))
     }
 
     fn copies_server_side(&self, at: &At<'_, W>, head: &Head) -> bool {
@@ -394,11 +407,12 @@ impl<W: World> Shared<W> {
             Layout::TooLarge => Err(too_large(head).into()),
             Layout::Single => {
                 let (object, stamped) = self.new_object(at, head, shipment.tags.clone());
-                let algorithm = Expected::of(head).algorithm;
+                // What the source does not tell can be compared with nothing.
+                let algorithm = head.checksum.is_some().then(|| Expected::of(head).algorithm);
                 self.budget.request().await;
                 let source = self.copy_source(at, head);
                 copied(at, head, head.size);
-                match at.store.copy(&object, &source, Some(algorithm), shipment.condition).await {
+                match at.store.copy(&object, &source, algorithm, shipment.condition).await {
                     Ok(written) => {
                         let verdict = self.compare(at, head, &written).await?;
                         self.finish(at, head.clone(), Sent { object, written, verdict, stamped }).await

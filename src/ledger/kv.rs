@@ -6,6 +6,7 @@
 mod held;
 #[cfg(test)]
 pub(super) mod memory;
+mod segments;
 mod witness;
 
 use std::any::Any;
@@ -21,7 +22,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 use crate::fail::{self, Point};
 use crate::model::fault::{Fault, FaultKind, Side};
 use held::Held;
-use witness::{Mark, Witness};
+use witness::Witness;
 
 /// Changes that become visible, and durable, all together or not at all; `None` removes the key.
 pub(super) type Batch = Vec<(Vec<u8>, Option<Vec<u8>>)>;
@@ -108,8 +109,7 @@ impl SledKv {
             )
         })?;
         let said = witness::said(directory).map_err(|error| damaged(directory, error))?.unwrap_or_default();
-        let length = std::fs::metadata(directory.join(LOG)).map_or(0, |log| log.len());
-        as_long(said, length, shape).map_err(|reason| damaged(directory, reason))?;
+        not_cut(directory, shape)?;
         let config = sled::Config::new()
             .path(directory)
             .cache_capacity(CACHE_BYTES)
@@ -193,18 +193,11 @@ impl SledKv {
 
     fn flush_as(&self, batches: u64) -> Result<(), Fault> {
         let failed = |error| write_fault(&sled::Error::Io(error));
-        let said = self.witness.said();
-        let length = self.log.metadata().map_err(failed)?.len();
-        if length < said.length {
-            // sled has given room back. Said before it writes behind the new end, or that would look cut off.
-            self.witness.say(Mark { length, ..said }).map_err(failed)?;
-        }
         self.hand_over(batches)?;
         self.db.flush().map_err(|error| write_fault(&error))?;
         fail::pass(Point::WithinFlush);
         self.log.sync_data().map_err(failed)?;
-        let length = self.log.metadata().map_err(failed)?.len();
-        self.witness.say(Mark { batches, length }).map_err(failed)
+        self.witness.say(batches).map_err(failed)
     }
 }
 
@@ -288,18 +281,28 @@ fn number(db: &sled::Db) -> Result<u64, sled::Error> {
 /// How a log comes to hold less than it did.
 const CUT_OFF: &str = "something was cut off, or this is an older copy, or one that was made while a worker ran";
 
-/// Whether a log is as long as it was. sled itself shortens its log by whole segments only.
-fn as_long(said: Mark, length: u64, shape: Shape) -> Result<(), String> {
-    if length < said.length && !length.is_multiple_of(shape.segment_bytes as u64) {
-        return Err(format!("its log has {length} bytes where it had {}: {CUT_OFF}", said.length));
+/// Refuses a log that lacks the end of a segment that was whole. One that is not there yet lacks nothing.
+fn not_cut(directory: &Path, shape: Shape) -> Result<(), Fault> {
+    let cut = match File::open(directory.join(LOG)) {
+        Ok(log) => segments::cut_within(&log, shape.segment_bytes as u64),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    };
+    match cut {
+        Ok(None) => Ok(()),
+        Ok(Some(offset)) => {
+            Err(damaged(directory, format!("its log lacks the end of what begins at byte {offset}: {CUT_OFF}")))
+        }
+        Err(error) => {
+            Err(ledger_fault("open the ledger", format!("{}: {error}; check the disk under it", directory.display())))
+        }
     }
-    Ok(())
 }
 
 /// Whether a log holds what was flushed.
-fn whole(said: Mark, batches: u64) -> Result<(), String> {
-    if batches < said.batches {
-        return Err(format!("it holds {batches} batches where {} were flushed: {CUT_OFF}", said.batches));
+fn whole(said: u64, batches: u64) -> Result<(), String> {
+    if batches < said {
+        return Err(format!("it holds {batches} batches where {said} were flushed: {CUT_OFF}"));
     }
     Ok(())
 }
@@ -365,7 +368,7 @@ fn private_directory(directory: &Path) -> io::Result<()> {
 /// The log and its witness, with their entries in the directory on disk.
 fn durable(directory: &Path, batches: u64) -> io::Result<(File, Witness)> {
     let log = File::open(directory.join(LOG))?;
-    let witness = Witness::open(directory, Mark { batches, length: log.metadata()?.len() })?;
+    let witness = Witness::open(directory, batches)?;
     File::open(directory)?.sync_all()?;
     Ok((log, witness))
 }

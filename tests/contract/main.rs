@@ -9,9 +9,11 @@ mod fakes;
 mod keys;
 mod queue;
 mod servers;
+mod sinks;
 mod store;
 #[path = "../support/mod.rs"]
 mod support;
+mod watched;
 #[path = "../support/world/mod.rs"]
 mod world;
 
@@ -42,6 +44,10 @@ pub(crate) enum Gap {
     RefusesFullObjectOfParts,
     /// Tells part sizes only where each part has a checksum.
     TellsPartsByChecksum,
+    /// Gives out what is archived.
+    ReadsArchives,
+    /// Copies what is archived.
+    CopiesArchives,
     /// Its Object Lock is not tried here.
     NoLocks,
 }
@@ -93,34 +99,60 @@ on_all_stores!(
     an_unknown_upload_is_gone_and_may_be_aborted,
     server_side_copies_take_odd_keys_and_everything_resent,
     lock_and_acl_can_be_set,
+    an_archived_object_is_told_and_not_read,
 );
 
 fn clear() -> Arc<Weather> {
     Arc::new(Weather::new(Dice::new(0, "clear"), Forecast::CLEAR))
 }
 
-#[tokio::test]
-async fn messages_of_the_fake_come_until_they_are_acknowledged() {
+/// A queue of the fake that holds so many messages.
+fn fake_queue(messages: u32) -> FakeQueue {
     let queue = FakeQueue::new(clear(), Duration::from_secs(2), 0, Order::Any);
-    for n in 0..12 {
+    for n in 0..messages {
         queue.send(Content::Unreadable(format!("not json {n}")), Duration::ZERO);
     }
-    queue::messages_come_until_they_are_acknowledged(&queue).await;
+    queue
+}
+
+/// A queue of SQS that holds so many messages.
+async fn sqs_queue(name: &str, messages: u32) -> SqsQueue {
+    use aws_sdk_sqs::types::QueueAttributeName;
+    let way = Way::new(Server::Ministack, HotPath::Lean).await;
+    let raw = aws_sdk_sqs::Client::new(&way.config);
+    let made = raw.create_queue().queue_name(format!("{name}-{}", std::process::id()));
+    let made = made.attributes(QueueAttributeName::VisibilityTimeout, "2").send().await.unwrap();
+    let url = made.queue_url.unwrap();
+    for n in 0..messages {
+        raw.send_message().queue_url(&url).message_body(format!("not json {n}")).send().await.unwrap();
+    }
+    SqsQueue::new(&way.config, &way.endpoint, &url, "any-bucket")
+}
+
+#[tokio::test]
+async fn messages_of_the_fake_come_until_they_are_acknowledged() {
+    queue::messages_come_until_they_are_acknowledged(&fake_queue(12)).await;
 }
 
 #[tokio::test]
 async fn messages_of_sqs_come_until_they_are_acknowledged() {
-    use aws_sdk_sqs::types::QueueAttributeName;
-    let way = Way::new(Server::Ministack, HotPath::Lean).await;
-    let raw = aws_sdk_sqs::Client::new(&way.config);
-    let made = raw.create_queue().queue_name(format!("contract-{}", std::process::id()));
-    let made = made.attributes(QueueAttributeName::VisibilityTimeout, "2").send().await.unwrap();
-    let url = made.queue_url.unwrap();
-    for n in 0..12 {
-        raw.send_message().queue_url(&url).message_body(format!("not json {n}")).send().await.unwrap();
-    }
-    let queue = SqsQueue::new(&way.config, &way.endpoint, &url, "any-bucket");
-    queue::messages_come_until_they_are_acknowledged(&queue).await;
+    queue::messages_come_until_they_are_acknowledged(&sqs_queue("contract", 12).await).await;
+}
+
+#[tokio::test]
+async fn what_is_deleted_from_the_fake_stays_deleted() {
+    queue::what_is_deleted_stays_deleted(&fake_queue(3)).await;
+}
+
+#[tokio::test]
+async fn what_is_deleted_from_sqs_stays_deleted() {
+    queue::what_is_deleted_stays_deleted(&sqs_queue("deleted", 3).await).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_fake_clock_goes_with_tokios_time() {
+    let clock = world::clock::FakeClock::new(tokio::time::Instant::now());
+    world::clock::goes_with_tokios_time(&clock).await;
 }
 
 #[tokio::test]
@@ -142,3 +174,46 @@ async fn a_key_of_kms_is_usable_until_it_is_disabled() {
     let disable = async || drop(raw.disable_key().key_id(&arn).send().await.unwrap());
     keys::a_key_is_usable_until_it_is_disabled(&Kms::new(&way.config, &way.endpoint), &arn, disable).await;
 }
+
+/// One suite on one subject.
+macro_rules! suite {
+    ($name:ident, $make:expr => $($case:ident),* $(,)?) => {
+        mod $name {
+            use super::watched::*;
+
+            $(#[tokio::test]
+            async fn $case() {
+                super::sinks::$case(&$make.await).await;
+            })*
+        }
+    };
+}
+
+macro_rules! figures {
+    ($name:ident, $make:expr) => {
+        suite!($name, $make =>
+            every_series_adds_up_for_itself,
+            what_is_sent_twice_counts_twice,
+            much_arrives_whole,
+            figures_that_nobody_takes_are_told,
+        );
+    };
+}
+
+macro_rules! alerts {
+    ($name:ident, $make:expr) => {
+        suite!($name, $make =>
+            an_alert_is_heard_by_its_tier_alone,
+            an_alert_given_twice_is_heard_twice,
+            an_alert_that_nobody_takes_is_told,
+        );
+    };
+}
+
+figures!(figures_of_the_fake, async { InMemory::default() });
+figures!(figures_of_cloudwatch, InCloudWatch::new("Contract", repl::aws::cloudwatch::Resolution::Standard));
+figures!(figures_by_the_second, InCloudWatch::new("ContractHigh", repl::aws::cloudwatch::Resolution::High));
+alerts!(alerts_of_the_fake, async { ByFakePost::default() });
+alerts!(alerts_by_sns, BySns::new());
+alerts!(alerts_by_webhook, async { ByWebhook::default() });
+alerts!(alerts_by_mail, async { ByMail::default() });

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use repl::ports::{ChangeQueue, Content};
+use repl::ports::{ChangeQueue, Content, QueueDepth};
 
 const WAIT: Duration = Duration::from_secs(1);
 /// Looks before a message is given up.
@@ -49,4 +49,21 @@ pub(crate) async fn messages_come_until_they_are_acknowledged<Q: ChangeQueue>(qu
     let depth = queue.depth().await.unwrap();
     assert_eq!((depth.visible, depth.in_flight), (0, 0));
     assert!(queue.receive(Duration::ZERO).await.unwrap().is_empty());
+}
+
+/// On a queue that hides messages for two seconds and holds three that cannot be understood: deleting what is deleted is no
+/// fault, and nobody can keep hidden what is not there any more.
+pub(crate) async fn what_is_deleted_stays_deleted<Q: ChangeQueue>(queue: &Q) {
+    let mut receipts: Vec<Q::Receipt> = gather(queue, 3).await.into_iter().map(|(_, receipt)| receipt).collect();
+    let kept = receipts.pop().unwrap();
+    assert!(queue.acknowledge(receipts.clone()).await.unwrap().is_empty());
+    assert!(queue.acknowledge(receipts.clone()).await.unwrap().is_empty());
+    let refused =
+        queue.extend([receipts.clone(), vec![kept.clone()]].concat(), Duration::from_secs(600)).await.unwrap();
+    assert_eq!(format!("{refused:?}"), format!("{receipts:?}"), "those alone");
+    assert_eq!(queue.depth().await.unwrap(), QueueDepth { visible: 0, in_flight: 1 });
+    assert!(queue.acknowledge(vec![kept]).await.unwrap().is_empty());
+    assert!(queue.acknowledge(Vec::new()).await.unwrap().is_empty());
+    assert!(queue.extend(Vec::new(), Duration::from_secs(600)).await.unwrap().is_empty());
+    assert_eq!(queue.depth().await.unwrap(), QueueDepth { visible: 0, in_flight: 0 });
 }

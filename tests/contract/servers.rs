@@ -22,8 +22,15 @@ pub(crate) enum Server {
 impl Server {
     fn gaps(self) -> &'static [Gap] {
         match self {
-            Self::Ministack => &[Gap::RefusesFullObjectOfParts, Gap::TellsPartsByChecksum],
-            Self::Weed => &[Gap::ListsByPaths, Gap::NoWebsiteRedirect, Gap::MarkersLookMissing, Gap::NoLocks],
+            Self::Ministack => &[Gap::RefusesFullObjectOfParts, Gap::TellsPartsByChecksum, Gap::CopiesArchives],
+            Self::Weed => &[
+                Gap::ListsByPaths,
+                Gap::NoWebsiteRedirect,
+                Gap::MarkersLookMissing,
+                Gap::NoLocks,
+                Gap::ReadsArchives,
+                Gap::CopiesArchives,
+            ],
         }
     }
 }

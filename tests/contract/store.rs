@@ -451,3 +451,43 @@ pub(crate) async fn lock_and_acl_can_be_set<S: Subject>(world: &S) {
         "{grants:?}"
     );
 }
+
+/// The bytes of an archived object wait for a restore; everything else of it is told, and its key can be written.
+pub(crate) async fn an_archived_object_is_told_and_not_read<S: Subject>(world: &S) {
+    let bucket = world.bucket(true).await;
+    let target = world.bucket(true).await;
+    for class in ["GLACIER", "DEEP_ARCHIVE"] {
+        let mut new = object(class);
+        new.attributes.storage_class = Some(class.to_owned());
+        new.tags = Tags::from([("kept".to_owned(), "cold".to_owned())]);
+        let version = bucket.put(&new, whole("cold"), None, &Condition::Absent).await.unwrap().version.unwrap();
+        let head = look(&bucket, class).await;
+        assert_eq!((head.size, head.attributes.storage_class.as_deref()), (4, Some(class)));
+        assert_eq!(bucket.tags(&new.key, &Pick::Current).await.unwrap(), new.tags);
+        let page = bucket.list_versions(class, None).await.unwrap();
+        assert_eq!(page.entries[0].storage_class.as_deref(), Some(class));
+        if !world.has(Gap::ReadsArchives) {
+            for pick in [Pick::Current, Pick::Version(version.clone())] {
+                let fault = bucket.get(&new.key, all(pick)).await.unwrap_err();
+                assert_eq!(fault.kind, FaultKind::Archived, "{fault}");
+            }
+            let part = Read { pick: Pick::Current, range: Some((0, 1)), if_match: None };
+            assert_eq!(bucket.get(&new.key, part).await.unwrap_err().kind, FaultKind::Archived);
+        }
+        if !world.has(Gap::CopiesArchives) {
+            let from = CopySource {
+                bucket: world.name(&bucket),
+                key: new.key.clone(),
+                version: version.clone(),
+                etag: head.etag.clone(),
+                versioned: true,
+                owner: None,
+            };
+            let fault = target.copy(&object(class), &from, None, &Condition::Any).await.unwrap_err();
+            assert_eq!(fault.kind, FaultKind::Archived, "{fault}");
+        }
+        let over = bucket.put(&object(class), whole("warm"), None, &Condition::Matches(head.etag)).await.unwrap();
+        let (head, bytes) = read(&bucket, class, all(Pick::Current)).await;
+        assert_eq!((head.etag, bytes.as_slice()), (over.etag, b"warm".as_slice()));
+    }
+}

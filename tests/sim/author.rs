@@ -11,8 +11,8 @@ use repl::model::object::{Attributes, ETag, Key, Lock, Sequencer, Tags, Timestam
 use repl::ports::{Completion, Condition, Content, Grant, NewObject, Pick, Sealing, UploadChecksum, UploadRef};
 use tokio::time::Instant;
 
-use super::scenario::Scenario;
-use super::world::bucket::{Bucket, own_grants};
+use super::scenario::{ARCHIVES, Scenario};
+use super::world::bucket::{Bucket, Object, own_grants};
 use super::world::clock::true_time;
 use super::world::dice::Dice;
 use super::world::queue::FakeQueue;
@@ -48,7 +48,7 @@ impl Author {
             scenario: scenario.clone(),
             start,
             left: scenario.changes,
-            unstamped: !scenario.rule.stamp,
+            unstamped: scenario.rules().iter().any(|rule| !rule.stamp),
             lost: false,
             purged: BTreeSet::new(),
             garbage: 0,
@@ -65,6 +65,9 @@ impl Author {
         self.left -= 1;
         let keys = self.scenario.keys.clone();
         let key = of.cloned().unwrap_or_else(|| Key::new(self.dice.pick(&keys)));
+        if self.scenario.archived > 0 && !self.scenario.frozen && self.dice.per_mille(100) {
+            return self.thaw_one();
+        }
         match self.dice.below(100) {
             0..60 if self.scenario.tells_repeats() && self.dice.per_mille(self.scenario.repeats) => {
                 self.write_again(&key)
@@ -97,6 +100,9 @@ impl Author {
         let mut tags = Tags::new();
         if self.dice.per_mille(200) {
             tags.insert("class".to_owned(), self.dice.pick(&["gold", "tin"]).to_owned());
+        }
+        if self.scenario.archived > 0 && self.dice.per_mille(self.scenario.archived) {
+            attributes.storage_class = Some(self.dice.pick(&ARCHIVES).to_owned());
         }
         NewObject { key: key.clone(), attributes, tags, sealing: Sealing::BucketDefault, owner_full_control: false }
     }
@@ -232,7 +238,13 @@ impl Author {
 
     fn tag(&mut self, key: &Key) {
         let Some(version) = self.some_version(key) else { return };
-        let tags = Tags::from([("class".to_owned(), self.dice.pick(&["gold", "tin", "lead"]).to_owned())]);
+        let mut tags = Tags::from([("class".to_owned(), self.dice.pick(&["gold", "tin", "lead"]).to_owned())]);
+        if self.scenario.asks_for_tags() {
+            // Which rule holds was decided when the version came; what it would be now says nothing about that.
+            let class = tags.remove("class").unwrap_or_default();
+            tags.append(&mut self.bucket.lock().unwrap().tags(key, &Pick::Version(version.clone())).unwrap());
+            tags.insert("note".to_owned(), class);
+        }
         self.bucket.lock().unwrap().put_tags(key, &Pick::Version(version.clone()), &tags).unwrap();
         self.note(format!("tag {key:?} {version} {tags:?}"));
         self.tell(ChangeKind::Attributes, key, version, None);
@@ -240,7 +252,7 @@ impl Author {
 
     /// Locks are only ever made longer.
     fn lock(&mut self, key: &Key) {
-        if self.scenario.source == Versioning::Off || self.scenario.target != Versioning::Enabled {
+        if self.scenario.source == Versioning::Off || !self.scenario.targets_keep_versions() {
             return;
         }
         let Some(version) = self.some_version(key) else { return };
@@ -265,6 +277,35 @@ impl Author {
         self.bucket.lock().unwrap().put_acl(key, &Pick::Version(version.clone()), &grants).unwrap();
         self.note(format!("grant {key:?} {version} {}", grants.len()));
         self.tell(ChangeKind::Attributes, key, version, None);
+    }
+
+    /// Versions that must be restored before they can be read.
+    pub(super) fn archived(&self) -> Vec<(Key, VersionId)> {
+        let bucket = self.bucket.lock().unwrap();
+        let all = bucket.keys.iter().flat_map(|(key, all)| all.iter().map(move |stored| (key, stored)));
+        let archived = all.filter(|(_, stored)| stored.object.as_ref().is_some_and(Object::is_archived));
+        archived.map(|(key, stored)| (key.clone(), stored.version.clone())).collect()
+    }
+
+    fn thaw_one(&mut self) {
+        let archived = self.archived();
+        if !archived.is_empty() {
+            let (key, version) = self.dice.pick(&archived);
+            self.thaw(&key, version);
+        }
+    }
+
+    /// Restores all that is archived.
+    pub(super) fn thaw_all(&mut self) {
+        for (key, version) in self.archived() {
+            self.thaw(&key, version);
+        }
+    }
+
+    fn thaw(&mut self, key: &Key, version: VersionId) {
+        self.bucket.lock().unwrap().object_mut(key, &Pick::Version(version.clone())).unwrap().restored = true;
+        self.note(format!("restore {key:?} {version}"));
+        self.tell(ChangeKind::Restored, key, version, None);
     }
 
     /// A message that nobody can understand.

@@ -17,12 +17,16 @@
 )]
 
 mod author;
+mod evidence;
 #[path = "../support/invariants.rs"]
 mod invariants;
 mod log;
+mod machine;
+mod operator;
 mod run;
 mod scenario;
 mod seeds;
 mod site;
+// Tests beside the code have use for it too.
 #[path = "../support/world/mod.rs"]
-mod world;
+pub(crate) mod world;

@@ -6,35 +6,41 @@ use std::time::Duration;
 
 use repl::audit::Further;
 use repl::engine::scan::{DeleteMarkers, Looks, ScanProgress, Scanned, Scope};
-use repl::engine::{Checksums, Conditions, Engine, Phase, ServerSide, Settings, TargetSettings};
-use repl::ledger::double::Disk;
-use repl::ledger::{Ledger, Release};
+use repl::engine::{Engine, Phase};
+use repl::ledger::{Control, Ledger, Release};
 use repl::model::fault::{Fault, FaultKind, Side};
-use repl::model::object::TargetId;
-use repl::plan::brake::Bounds;
-use repl::plan::retry;
+use repl::model::object::{TargetId, Versioning};
 use repl::watch::pulse::Pulse;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::author::Author;
+use super::evidence;
 use super::invariants::{self, Promise};
 use super::log::Log;
+use super::machine::{Live, Machine, Slot};
+use super::operator::operate;
 use super::scenario::{KEY, Scenario};
-use super::site::{Site, TARGET};
+use super::site::TARGET;
 use super::world::bucket::Bucket;
 use super::world::clock::{FakeClock, true_time};
 use super::world::dice::Dice;
-use super::world::keys::FakeKeys;
 use super::world::queue::{FakeQueue, Order};
-use super::world::store::FakeStore;
-use super::world::weather::{Fuse, Verb, Weather};
+use super::world::weather::{Forecast, Verb, Weather};
 
 /// How long a message is hidden.
 const VISIBILITY: Duration = Duration::from_secs(60);
 /// After this much calm everything must have ended.
 const PATIENCE: Duration = Duration::from_secs(8 * 3600);
+
+/// What may be left where everything else has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Left {
+    Nothing,
+    /// Objects that nobody has restored yet.
+    Archived,
+}
 
 /// What was found wrong: one line each.
 pub(super) type Findings = Vec<String>;
@@ -43,42 +49,28 @@ pub(super) type Findings = Vec<String>;
 pub(super) struct Sim {
     pub(super) scenario: Scenario,
     pub(super) source: Arc<Mutex<Bucket>>,
-    pub(super) target: Arc<Mutex<Bucket>>,
+    pub(super) targets: BTreeMap<TargetId, Arc<Mutex<Bucket>>>,
+    pub(super) receipts: Arc<Mutex<Bucket>>,
     pub(super) author: Arc<Mutex<Author>>,
-    weather: Arc<Weather>,
-    sealing_keys: Arc<Mutex<BTreeMap<String, bool>>>,
-    queue: FakeQueue,
-    start: Instant,
-    phase: watch::Sender<Phase>,
+    pub(super) weather: Arc<Weather>,
+    /// The weather on the way to the receipts.
+    pub(super) elsewhere: Arc<Weather>,
+    pub(super) sealing_keys: Arc<Mutex<BTreeMap<String, bool>>>,
+    pub(super) queue: FakeQueue,
+    pub(super) start: Instant,
+    pub(super) phase: watch::Sender<Phase>,
     /// Whether the weather is over: no worker loses its power any more.
-    calm: watch::Sender<bool>,
-    log: Log,
-}
-
-/// A worker that lives.
-#[derive(Clone)]
-struct Live {
-    engine: Engine<Site>,
-    ledger: Ledger,
-}
-
-/// One machine: what is on it outlives the worker.
-struct Machine {
-    who: u64,
-    disk: Disk,
-    clock: Arc<FakeClock>,
-    /// A new one for each life.
-    fuse: Arc<Fuse>,
-    live: Arc<Mutex<Option<Live>>>,
-    dice: Dice,
-    crashes: u64,
+    pub(super) calm: watch::Sender<bool>,
+    pub(super) log: Log,
+    /// What was found wrong meanwhile.
+    pub(super) found: Mutex<Findings>,
 }
 
 thread_local! {
     static JITTER: std::cell::RefCell<Dice> = std::cell::RefCell::new(Dice::new(0, "jitter"));
 }
 
-fn chance() -> f64 {
+pub(super) fn chance() -> f64 {
     JITTER.with(|dice| dice.borrow_mut().below(1_000_000) as f64 / 1_000_000.0)
 }
 
@@ -89,25 +81,33 @@ impl Sim {
         JITTER.with(|dice| *dice.borrow_mut() = Dice::new(seed, "jitter"));
         let bucket = |name, side, versioning| Arc::new(Mutex::new(Bucket::new(name, side, versioning)));
         let source = bucket("src", Side::Source, scenario.source);
-        let target = bucket("dst", Side::Target, scenario.target);
+        let sealing_keys = Arc::new(Mutex::new(BTreeMap::from([(KEY.to_owned(), true)])));
+        let target = |(id, name, versioning)| {
+            let mut target = Bucket::new(name, Side::Target, versioning);
+            target.sealing_keys = Arc::clone(&sealing_keys);
+            (TargetId::new(id), Arc::new(Mutex::new(target)))
+        };
+        let targets = scenario.targets().into_iter().map(target).collect();
         let weather = Arc::new(Weather::new(Dice::new(seed, "weather"), scenario.forecast));
         let order = if scenario.ordered { Order::Kept } else { Order::Any };
         let queue = FakeQueue::new(Arc::clone(&weather), VISIBILITY, scenario.twice / 4, order);
         let author = Arc::new(Mutex::new(Author::new(scenario, &source, &queue, start)));
-        let sealing_keys = Arc::clone(&target.lock().unwrap().sealing_keys);
-        sealing_keys.lock().unwrap().insert(KEY.to_owned(), true);
+        let rain = Forecast { faults: scenario.forecast.faults.min(10), denied_for: 0, ..scenario.forecast };
         let sim = Self {
             scenario: scenario.clone(),
             source,
-            target,
+            targets,
+            receipts: bucket("receipts", Side::Target, Versioning::Enabled),
             author: Arc::clone(&author),
             weather,
+            elsewhere: Arc::new(Weather::new(Dice::new(seed, "elsewhere"), rain)),
             sealing_keys,
             queue,
             start,
             phase: watch::channel(Phase::Run).0,
             calm: watch::channel(false).0,
             log,
+            found: Mutex::default(),
         };
         let meddling = Mutex::new(Dice::new(seed, "meddling"));
         let share = scenario.meddling;
@@ -118,129 +118,6 @@ impl Sim {
             }
         });
         Arc::new(sim)
-    }
-
-    fn machine(&self, who: u64) -> Machine {
-        Machine {
-            who,
-            disk: Disk::default(),
-            clock: Arc::new(FakeClock::new(self.start)),
-            fuse: Arc::default(),
-            live: Arc::default(),
-            dice: Dice::new(self.scenario.seed, &format!("machine {who}")),
-            crashes: self.scenario.crashes,
-        }
-    }
-
-    fn site(&self, machine: &Machine, with_queue: bool) -> Site {
-        let store = |bucket: &Arc<Mutex<Bucket>>, copies_from: Option<&Arc<Mutex<Bucket>>>| FakeStore {
-            bucket: Arc::clone(bucket),
-            copies_from: copies_from.map(Arc::clone),
-            weather: Arc::clone(&self.weather),
-            fuse: Arc::clone(&machine.fuse),
-            start: self.start,
-            writing: Arc::default(),
-        };
-        Site {
-            source: store(&self.source, None),
-            target: store(&self.target, Some(&self.source)),
-            queue: with_queue.then(|| self.queue.for_client(&machine.fuse)),
-            keys: FakeKeys {
-                keys: Arc::clone(&self.sealing_keys),
-                weather: Arc::clone(&self.weather),
-                fuse: Arc::clone(&machine.fuse),
-            },
-            clock: Arc::clone(&machine.clock),
-        }
-    }
-
-    fn settings(&self) -> Settings {
-        let target = TargetSettings {
-            bucket: "dst".to_owned(),
-            server_side: ServerSide::Possible,
-            conditions: Conditions::Held,
-            checksums: Checksums::Held,
-        };
-        Settings {
-            source_bucket: "src".to_owned(),
-            source_owner: None,
-            rules: vec![self.scenario.rule.clone()],
-            targets: BTreeMap::from([(TargetId::new(TARGET), target)]),
-            mode: self.scenario.mode,
-            limits: self.scenario.limits.clone(),
-            windows: Vec::new(),
-            retry: retry::Policy::default(),
-            chance,
-            brake: Bounds { per_hour: self.scenario.brake, share: 1_000_000 },
-            ack: self.scenario.ack,
-            receivers: 2,
-            long_poll: Duration::from_secs(20),
-            gauge_every: Duration::from_secs(15),
-            receipts: None,
-        }
-    }
-
-    /// Keeps a worker running on a machine until it has drained, whatever happens to it on the way.
-    async fn keep(self: Arc<Self>, mut machine: Machine) -> (Machine, Findings) {
-        let mut findings = Findings::new();
-        loop {
-            let calm = *self.calm.borrow();
-            let crashing = machine.crashes > 0 && !calm;
-            let by_disk = crashing && self.scenario.disk && machine.dice.per_mille(500);
-            if by_disk {
-                machine.disk.fail_after(machine.dice.below(30) as usize);
-            }
-            let steps = if crashing && !by_disk { machine.dice.between(1, 400) } else { 0 };
-            machine.fuse = Arc::new(Fuse::new(steps));
-            let (ledger, desk) = machine.disk.open();
-            let mut desks = JoinSet::new();
-            desks.spawn(desk);
-            let site = Arc::new(self.site(&machine, true));
-            let pulse = Arc::new(Pulse::default());
-            let engine = Engine::new(site, ledger.clone(), self.settings(), pulse, self.phase.subscribe());
-            *machine.live.lock().unwrap() = Some(Live { engine: engine.clone(), ledger: ledger.clone() });
-            let mut calm = self.calm.subscribe();
-            let crash = async {
-                let seen = async { calm.wait_for(|calm| *calm).await.is_ok() };
-                tokio::select! {
-                    () = machine.fuse.blown.notified() => {}
-                    _ = seen => {
-                        machine.fuse.cut();
-                        machine.disk.mend();
-                        std::future::pending::<()>().await;
-                    }
-                }
-            };
-            let ended = tokio::select! {
-                biased;
-                () = crash => None,
-                ended = engine.run() => Some(ended),
-            };
-            let failed = by_disk && matches!(&ended, Some(Err(fault)) if fault.kind == FaultKind::Ledger);
-            if let Some(ended) = ended.filter(|_| !failed) {
-                if let Err(fault) = ended {
-                    findings.push(format!("the engine ended: {fault}"));
-                }
-                if engine.bytes_in_flight() > 0 {
-                    findings.push(format!("I6: {} bytes in flight at rest", engine.bytes_in_flight()));
-                }
-                *machine.live.lock().unwrap() = None;
-                drop((engine, ledger));
-                self.log.say(|| format!("worker {} has ended", machine.who));
-                // The last handle is gone: the writer flushes and ends.
-                while desks.join_next().await.is_some() {}
-                return (machine, findings);
-            }
-            machine.crashes -= 1;
-            let kept = machine.dice.below(machine.disk.unflushed() as u64 + 1) as usize;
-            *machine.live.lock().unwrap() = None;
-            machine.disk = machine.disk.after_crash(kept);
-            drop((engine, ledger));
-            desks.shutdown().await;
-            let pause = machine.dice.pick(&[1, 2_000, 90_000]);
-            self.log.say(|| format!("CRASH of worker {}, {kept} batches kept, back in {pause} ms", machine.who));
-            tokio::time::sleep(Duration::from_millis(pause)).await;
-        }
     }
 
     /// The author at work.
@@ -259,30 +136,34 @@ impl Sim {
         }
     }
 
-    /// Waits until nothing is left to do anywhere.
-    async fn idle(&self, live: &[Arc<Mutex<Option<Live>>>]) -> Result<(), Findings> {
+    /// Waits until one target is equal, whatever the others are.
+    async fn come_equal(&self, id: &str) {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            let broken = self.broken_at(&id.into());
+            if broken.is_empty() {
+                return;
+            }
+            if Instant::now() > until {
+                let found = broken.into_iter().map(|found| format!("P9: another target holds this one up: {found}"));
+                return self.found.lock().unwrap().extend(found);
+            }
+            tokio::time::sleep(Duration::from_secs(10)).await;
+        }
+    }
+
+    /// Waits until nothing is left to do anywhere, or nothing but that.
+    async fn idle(&self, slots: &[Slot], left: Left) -> Result<(), Findings> {
         let until = Instant::now() + PATIENCE;
         let (mut calm, mut rounds) = (0, 0);
         loop {
             tokio::time::sleep(Duration::from_secs(1)).await;
             rounds += 1;
-            let lives: Vec<Live> = live.iter().filter_map(|live| live.lock().unwrap().clone()).collect();
-            let mut busy = lives.len() < live.len() || self.queue.left() > 0;
+            let lives: Vec<Live> = slots.iter().filter_map(|slot| slot.lock().unwrap().clone()).collect();
+            let mut busy = lives.len() < slots.len() || self.queue.left() > 0;
             for live in &lives {
-                let totals = live.ledger.totals();
-                busy |= totals.pending.operations + totals.parked.operations + totals.held.operations > 0;
-                busy |= totals.in_flight > 0;
-                if rounds % 60 == 0 && totals.held.operations > 0 {
-                    live.ledger.release_held(None).await.map_err(|fault| vec![format!("no release: {fault}")])?;
-                    live.engine.wake();
-                }
-                if rounds % 600 == 0 && totals.parked.operations > 0 {
-                    // What no probe finds mended an operator sees to.
-                    self.make_way(&live.ledger);
-                    let released = live.ledger.release(&Release::All).await;
-                    live.engine.wake();
-                    released.map_err(|fault| vec![format!("could not release: {fault}")])?;
-                }
+                let attended = self.attend(live, rounds, left).await;
+                busy |= attended.map_err(|fault| vec![format!("an operator could not: {fault}")])?;
             }
             calm = if busy { 0 } else { calm + 1 };
             if calm >= 3 {
@@ -294,13 +175,38 @@ impl Sim {
         }
     }
 
+    /// Does what only an operator can do; whether a worker still has anything to do.
+    async fn attend(&self, live: &Live, rounds: u64, left: Left) -> Result<bool, Fault> {
+        if live.ledger.control()?.paused {
+            live.engine.set_control(Control::default()).await?;
+        }
+        let totals = live.ledger.totals();
+        let mut parked = totals.parked.operations;
+        if left == Left::Archived {
+            let groups = live.ledger.groups()?;
+            let archived = groups.iter().filter(|group| group.fault.kind == FaultKind::Archived);
+            parked -= archived.map(|group| group.count).sum::<u64>().min(parked);
+        }
+        if rounds % 60 == 0 && totals.held.operations > 0 {
+            live.ledger.release_held(None).await?;
+            live.engine.wake();
+        }
+        if rounds % 600 == 0 && parked > 0 {
+            // What no probe finds mended an operator sees to.
+            self.make_way(&live.ledger);
+            live.ledger.release(&Release::All).await?;
+            live.engine.wake();
+        }
+        Ok(totals.pending.operations + parked + totals.held.operations + totals.in_flight > 0)
+    }
+
     /// Does what the fault of a foreign object asks for: takes it away.
     fn make_way(&self, ledger: &Ledger) {
         for key in &self.scenario.keys {
             let story = ledger.story(&key.as_str().into()).unwrap();
             for chapter in story.jobs {
                 if chapter.fault.is_some_and(|fault| fault.kind == FaultKind::Foreign) {
-                    self.target.lock().unwrap().keys.remove(&chapter.job.target_key);
+                    self.targets[&chapter.job.target].lock().unwrap().keys.remove(&chapter.job.target_key);
                 }
             }
         }
@@ -334,11 +240,13 @@ impl Sim {
         Ok(())
     }
 
-    fn promise(&self) -> Promise {
+    fn promise(&self, target: &TargetId) -> Promise {
         let author = self.author.lock().unwrap();
+        let frozen = author.archived().into_iter().map(|(key, _)| key);
         Promise {
-            rule: self.scenario.rule.clone(),
+            rules: self.scenario.rules().into_iter().filter(|rule| rule.target == *target).collect(),
             purged: author.purged.clone(),
+            frozen: frozen.collect(),
             // Tags that no event told of follow only where a comparison looks, and that looks at current versions.
             tags_of_old: !author.lost,
             now: true_time(self.start),
@@ -346,6 +254,23 @@ impl Sim {
             in_order: self.scenario.in_order(),
             told_apart: !author.unstamped || self.scenario.remembers(),
         }
+    }
+
+    /// Everything that is broken at any target.
+    pub(super) fn broken(&self) -> Findings {
+        self.targets.keys().flat_map(|id| self.broken_at(id)).collect()
+    }
+
+    fn broken_at(&self, id: &TargetId) -> Findings {
+        let promise = self.promise(id);
+        let (source, target) = (self.source.lock().unwrap(), self.targets[id].lock().unwrap());
+        let broken = invariants::broken(&source, &target, &promise);
+        broken.into_iter().map(|found| format!("{id}: {found}")).collect()
+    }
+
+    /// What every target has been given so far, in order of coming.
+    fn written(&self) -> BTreeMap<TargetId, usize> {
+        self.targets.iter().map(|(id, target)| (id.clone(), target.lock().unwrap().ever.len())).collect()
     }
 
     /// One more worker on a disk, without a queue, that compares everything and must find nothing to do (I9).
@@ -356,34 +281,38 @@ impl Sim {
         let mut desks = JoinSet::new();
         desks.spawn(desk);
         let site = Arc::new(self.site(machine, false));
-        let engine = Engine::new(site, ledger.clone(), self.settings(), Arc::new(Pulse::default()), phases);
-        let live = Live { engine: engine.clone(), ledger: ledger.clone() };
-        let before = self.target.lock().unwrap().clone();
+        let settings = self.settings(&self.scenario, machine);
+        let engine = Engine::new(site, ledger.clone(), settings, Arc::new(Pulse::default()), phases);
+        let phase = Arc::new(phase);
+        let live = Live { engine: engine.clone(), ledger: ledger.clone(), phase: Arc::clone(&phase) };
+        let before = self.written();
         let work = async {
             let slot = Arc::new(Mutex::new(Some(live.clone())));
             let mut findings = Findings::new();
             if let Err(fault) = self.sync(&live).await {
                 findings.push(format!("{what}: {fault}"));
             }
-            findings.extend(self.idle(&[slot]).await.err().unwrap_or_default());
+            findings.extend(self.idle(&[slot], Left::Nothing).await.err().unwrap_or_default());
             phase.send_replace(Phase::Drain);
             findings
         };
         let (ended, mut findings) = tokio::join!(engine.run(), work);
         findings.extend(ended.err().map(|fault| format!("{what}: the engine ended: {fault}")));
-        let after = self.target.lock().unwrap();
-        let new = after.ever.iter().skip(before.ever.len());
-        // A delete marker that was left out because it came late (P4) may be made now, where it hides nothing.
-        let new: Vec<String> = new.filter(|(_, stored)| stored.object.is_some()).map(invariants::line).collect();
-        if !new.is_empty() {
-            findings.push(format!("I9: {what} wrote {new:?}"));
+        for (id, target) in &self.targets {
+            let after = target.lock().unwrap();
+            let new = after.ever.iter().skip(before[id]);
+            // A delete marker that was left out because it came late (P4) may be made now, where it hides nothing.
+            let new: Vec<String> = new.filter(|(_, stored)| stored.object.is_some()).map(invariants::line).collect();
+            if !new.is_empty() {
+                findings.push(format!("I9: {what} wrote {new:?} to {id}"));
+            }
         }
         findings
     }
 }
 
 /// The author writes while clocks are set wrong and keys are disabled, and then some time more; then all is calm.
-async fn storm(sim: &Sim, clocks: &[Arc<FakeClock>]) {
+async fn storm(sim: &Sim, clocks: &[Arc<FakeClock>], slots: &[Slot]) {
     let scenario = &sim.scenario;
     let jumps = async {
         let mut dice = Dice::new(scenario.seed, "clocks");
@@ -403,35 +332,57 @@ async fn storm(sim: &Sim, clocks: &[Arc<FakeClock>]) {
         }
     };
     let writing = async {
+        if scenario.shut {
+            sim.weather.shut("far");
+        }
         sim.write().await;
+        if scenario.shut {
+            sim.come_equal(TARGET).await;
+        }
         tokio::time::sleep(Duration::from_secs(sim.weather.roll(|dice| dice.below(200)))).await;
     };
     tokio::select! {
         () = writing => {}
         () = jumps => {}
         () = disabling, if scenario.forecast.denied_for > 0 => {}
+        () = operate(sim, slots), if scenario.operator => {}
     }
     sim.sealing_keys.lock().unwrap().insert(KEY.to_owned(), true);
     sim.weather.calm();
+    sim.elsewhere.calm();
     sim.calm.send_replace(true);
     sim.queue.never_twice();
-    sim.author.lock().unwrap().left = 0;
+    let mut author = sim.author.lock().unwrap();
+    author.left = 0;
+    if !scenario.frozen {
+        author.thaw_all();
+    }
+    drop(author);
     sim.log.say(|| "CALM".to_owned());
 }
 
 /// Waits until everything has ended; what no event told of is found by comparisons.
-async fn come_to_rest(sim: &Sim, lives: &[Arc<Mutex<Option<Live>>>]) -> Findings {
-    if let Err(found) = sim.idle(lives).await {
+async fn come_to_rest(sim: &Sim, slots: &[Slot], left: Left) -> Findings {
+    if let Err(found) = sim.idle(slots, left).await {
         return found;
     }
     let mut findings = Findings::new();
     if sim.author.lock().unwrap().lost {
-        let live = lives[0].lock().unwrap().clone().unwrap();
+        let live = slots[0].lock().unwrap().clone().unwrap();
         for synced in [sim.sync(&live).await, sim.mend(&live).await] {
             findings.extend(synced.err().map(|fault| format!("sync: {fault}")));
-            findings.extend(sim.idle(lives).await.err().unwrap_or_default());
+            findings.extend(sim.idle(slots, left).await.err().unwrap_or_default());
         }
     }
+    findings
+}
+
+/// What is archived keeps nothing else from its place (P9), and follows when it has been restored.
+async fn thaw(sim: &Sim, slots: &[Slot]) -> Findings {
+    let mut findings = come_to_rest(sim, slots, Left::Archived).await;
+    findings.extend(sim.broken().into_iter().map(|found| format!("while archived: {found}")));
+    sim.log.say(|| "THAW".to_owned());
+    sim.author.lock().unwrap().thaw_all();
     findings
 }
 
@@ -464,17 +415,23 @@ async fn look_again(sim: &Arc<Sim>, machines: &[Machine]) -> Findings {
 pub(super) async fn run(scenario: &Scenario, log: Log) -> (Arc<Sim>, Findings) {
     let sim = Sim::new(scenario, log.clone());
     let mut workers = JoinSet::new();
-    let (mut lives, mut clocks) = (Vec::new(), Vec::new());
+    let (mut slots, mut clocks) = (Vec::new(), Vec::new());
     for who in 0..scenario.workers {
         let machine = sim.machine(who);
-        lives.push(Arc::clone(&machine.live));
+        slots.push(Arc::clone(&machine.live));
         clocks.push(Arc::clone(&machine.clock));
         workers.spawn(Arc::clone(&sim).keep(machine));
     }
-    storm(&sim, &clocks).await;
-    let mut findings = come_to_rest(&sim, &lives).await;
+    storm(&sim, &clocks, &slots).await;
+    let mut findings = if scenario.frozen { thaw(&sim, &slots).await } else { Findings::new() };
+    findings.extend(come_to_rest(&sim, &slots, Left::Nothing).await);
     log.say(|| "DRAIN".to_owned());
     sim.phase.send_replace(Phase::Drain);
+    for slot in &slots {
+        if let Some(live) = &*slot.lock().unwrap() {
+            live.phase.send_replace(Phase::Drain);
+        }
+    }
     let mut machines = Vec::new();
     while let Some(ended) = workers.join_next().await {
         match ended {
@@ -485,9 +442,13 @@ pub(super) async fn run(scenario: &Scenario, log: Log) -> (Arc<Sim>, Findings) {
             Err(error) => findings.push(format!("a worker panicked: {error}")),
         }
     }
-    findings.extend(invariants::broken(&sim.source.lock().unwrap(), &sim.target.lock().unwrap(), &sim.promise()));
+    findings.append(&mut sim.found.lock().unwrap());
+    findings.extend(sim.broken());
     if findings.is_empty() {
         findings.extend(look_again(&sim, &machines).await);
+    }
+    if findings.is_empty() && scenario.receipts {
+        findings.extend(evidence::broken(&sim, &machines));
     }
     let mut warnings = log.warnings();
     warnings.retain(|line| !scenario.declares(line));
@@ -521,9 +482,12 @@ async fn settled(machine: &Machine, sim: &Sim) -> (Findings, u64) {
         findings.push(format!("I4: {} replicas could not be proved equal", totals.unprovable));
     }
     let known = ledger.uploads().unwrap_or_default();
-    let target = sim.target.lock().unwrap();
-    for (id, opened) in &target.uploads {
-        let noted = known.iter().any(|(_, _, upload)| upload.id == *id);
+    let open = sim.targets.iter().flat_map(|(target, bucket)| {
+        let open = bucket.lock().unwrap().uploads.clone();
+        open.into_iter().map(move |(id, opened)| (target, id, opened))
+    });
+    for (target, id, opened) in open {
+        let noted = known.iter().any(|(of, _, upload)| of == target && upload.id == id);
         // Without parts it costs nothing: the id was lost between its opening and its note, as DESIGN 4.4 says.
         if !noted && !opened.parts.is_empty() && sim.scenario.workers == 1 {
             findings.push(format!("I7: nobody knows of upload {id} of {:?}", opened.object.key));

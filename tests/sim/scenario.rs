@@ -7,7 +7,7 @@ use repl::engine::{Ack, Mode};
 use repl::model::object::{Tags, Versioning};
 use repl::plan::route::{History, Rule};
 
-use super::site::TARGET;
+use super::site::{FAR, TARGET};
 use super::world::dice::Dice;
 use super::world::weather::Forecast;
 
@@ -15,9 +15,14 @@ use super::world::weather::Forecast;
 #[derive(Clone, Debug)]
 pub(super) struct Scenario {
     pub(super) seed: u64,
+    /// The rule that there always is.
     pub(super) rule: Rule,
+    /// More rules of the same target or of the other one.
+    pub(super) more: Vec<Rule>,
     pub(super) source: Versioning,
     pub(super) target: Versioning,
+    /// The other target, where there is one.
+    pub(super) far: Option<Versioning>,
     pub(super) mode: Mode,
     pub(super) ack: Ack,
     pub(super) workers: u64,
@@ -53,6 +58,18 @@ pub(super) struct Scenario {
     pub(super) limits: Limits,
     /// Seconds by which a machine's clock is set wrong now and then, at most.
     pub(super) clock: u64,
+    /// Whether receipts are kept.
+    pub(super) receipts: bool,
+    /// So many of a thousand objects are written into a class that has to be restored.
+    pub(super) archived: u64,
+    /// Whether archived objects are restored only when everything else has ended.
+    pub(super) frozen: bool,
+    /// Whether an operator pauses, resumes and drains workers meanwhile.
+    pub(super) operator: bool,
+    /// Whether a worker comes back with another config.
+    pub(super) reconfigured: bool,
+    /// Whether the other target denies everything until this one is equal.
+    pub(super) shut: bool,
 }
 
 /// The key that a rule may ask for.
@@ -62,8 +79,17 @@ pub(super) const KEY: &str = "arn:aws:kms:eu-west-2:111122223333:key/1234";
 const KEYS: [&str; 8] =
     ["in/a", "in/b+c d%2F", "in/", "in/日本/é", "in/x\u{1}y", "in/'q\"<&>", "in//double", "out/of scope"];
 
+/// A class whose objects must be restored before they can be read.
+pub(super) const ARCHIVES: [&str; 2] = ["GLACIER", "DEEP_ARCHIVE"];
+
 impl Scenario {
+    /// Everything.
     pub(super) fn of(seed: u64) -> Self {
+        Self::plain(seed).widened()
+    }
+
+    /// One rule, one target, nobody who interferes: where the causes of the first finds lay.
+    pub(super) fn plain(seed: u64) -> Self {
         let mut dice = Dice::new(seed, "scenario");
         let both = dice.pick(&[
             (Versioning::Enabled, Versioning::Enabled),
@@ -92,8 +118,10 @@ impl Scenario {
         Self {
             seed,
             rule,
+            more: Vec::new(),
             source: both.0,
             target: both.1,
+            far: None,
             mode: dice.pick(&[Mode::Auto, Mode::Auto, Mode::Stream, Mode::ServerSide]),
             ack: dice.pick(&[Ack::Admitted, Ack::Admitted, Ack::Settled]),
             workers,
@@ -125,7 +153,103 @@ impl Scenario {
                 ..Limits::default()
             },
             clock: dice.pick(&[0, 0, 0, 30, 4_000]),
+            receipts: false,
+            archived: 0,
+            frozen: false,
+            operator: false,
+            reconfigured: false,
+            shut: false,
         }
+    }
+
+    /// Adds, each by chance, more rules, another target, archives, receipts, an operator and other configs.
+    fn widened(mut self) -> Self {
+        let mut dice = Dice::new(self.seed, "wider");
+        self.receipts = dice.per_mille(400);
+        self.operator = dice.per_mille(300);
+        self.reconfigured = dice.per_mille(300);
+        self.archived = dice.pick(&[0, 0, 0, 100, 400]);
+        // With `Ack::Settled` the messages of what is parked stay in the queue: then there is no rest before they thaw.
+        self.frozen = dice.per_mille(500) && self.archived > 0 && self.ack == Ack::Admitted;
+        if dice.per_mille(300) {
+            self.far =
+                Some(dice.pick(&[Versioning::Enabled, Versioning::Enabled, Versioning::Off, Versioning::Suspended]));
+            self.more.push(Rule { id: FAR.into(), target: FAR.into(), stamp: self.rule.stamp, ..rule(&mut dice) });
+        }
+        if dice.per_mille(300) {
+            self.more.push(self.narrow(&mut dice));
+        } else if dice.per_mille(300) {
+            self.more.push(self.tagged(&mut dice));
+        }
+        // Where nothing else keeps this one from becoming equal: a lost event is found only by a comparison.
+        let others = self.lost + self.archived > 0 || self.brake < 1_000;
+        self.shut = self.far.is_some() && !others && dice.per_mille(500);
+        self
+    }
+
+    /// A rule for some of the keys of a target, above or below the one for all of them.
+    fn narrow(&self, dice: &mut Dice) -> Rule {
+        let prefix = dice.pick(&self.keys).chars().take(4).collect();
+        let target = if self.far.is_some() { dice.pick(&[TARGET, FAR]) } else { TARGET };
+        Rule {
+            id: "narrow".into(),
+            target: target.into(),
+            priority: dice.pick(&[0, 2, 2]),
+            prefix,
+            enabled: dice.per_mille(850),
+            stamp: self.rule.stamp,
+            target_prefix: dice.pick(&[String::new(), "narrow/".to_owned()]),
+            ..rule(dice)
+        }
+    }
+
+    /// A rule for objects with a certain tag, which go to the same keys.
+    fn tagged(&self, dice: &mut Dice) -> Rule {
+        let Rule { prefix, history, target_prefix, stamp, acl, .. } = self.rule.clone();
+        let tags = Tags::from([("class".to_owned(), "gold".to_owned())]);
+        let (id, priority) = ("tagged".into(), dice.pick(&[0, 2, 2]));
+        Rule { id, priority, tags, prefix, history, target_prefix, stamp, acl, ..rule(dice) }
+    }
+
+    /// All rules.
+    pub(super) fn rules(&self) -> Vec<Rule> {
+        [vec![self.rule.clone()], self.more.clone()].concat()
+    }
+
+    /// All targets: name, bucket, versioning.
+    pub(super) fn targets(&self) -> Vec<(&'static str, &'static str, Versioning)> {
+        let far = self.far.map(|versioning| (FAR, "far", versioning));
+        [(TARGET, "dst", self.target)].into_iter().chain(far).collect()
+    }
+
+    /// Whether every target keeps versions.
+    pub(super) fn targets_keep_versions(&self) -> bool {
+        self.targets().iter().all(|(.., versioning)| *versioning == Versioning::Enabled)
+    }
+
+    /// Whether a rule asks for tags, which then stay as they are.
+    pub(super) fn asks_for_tags(&self) -> bool {
+        self.rules().iter().any(|rule| !rule.tags.is_empty())
+    }
+
+    /// Whether replicas are sealed with a key.
+    pub(super) fn seals(&self) -> bool {
+        self.rules().iter().any(|rule| rule.kms_key.is_some())
+    }
+
+    /// The settings of one life of a worker, as its config may have been changed for it.
+    pub(super) fn of_life(&self, dice: &mut Dice) -> Self {
+        let mut life = self.clone();
+        if self.reconfigured {
+            life.mode = dice.pick(&[Mode::Auto, Mode::Stream, Mode::ServerSide]);
+            life.limits.bandwidth = dice.pick(&[None, Some(200_000)]);
+            life.limits.requests_per_second = dice.pick(&[None, Some(20)]);
+            life.more.reverse();
+            if self.workers == 1 && !self.frozen {
+                life.ack = dice.pick(&[Ack::Admitted, Ack::Settled]);
+            }
+        }
+        life
     }
 }
 
@@ -144,7 +268,7 @@ const OF_FAULTS: [&str; 8] = [
 impl Scenario {
     /// Whether copies may have nothing in common with their sources: no checksum, and an ETag of another key.
     pub(super) fn cannot_prove(&self) -> bool {
-        self.mode == Mode::ServerSide && self.rule.kms_key.is_some()
+        (self.mode == Mode::ServerSide || self.reconfigured) && self.seals()
     }
 
     /// Whether versions of equal bytes can be told apart: S3's conditions know nothing but ETags, so several workers have
@@ -152,7 +276,7 @@ impl Scenario {
     /// tells.
     pub(super) fn tells_repeats(&self) -> bool {
         let looks = self.workers == 1 || (self.ack == Ack::Settled && self.source == Versioning::Enabled);
-        looks && (self.rule.stamp || self.target == Versioning::Enabled)
+        looks && (self.rule.stamp || self.targets_keep_versions())
     }
 
     /// Whether events come in the order of their changes. The queue itself mixes them where it may, so only with one
@@ -170,17 +294,27 @@ impl Scenario {
     pub(super) fn declares(&self, line: &str) -> bool {
         let corrupt = line.contains("parked") && line.contains("kind=corrupt");
         let faults = self.forecast.faults > 0 && (corrupt || OF_FAULTS.iter().any(|known| line.contains(known)));
-        let denied = self.forecast.denied_for > 0 && line.contains("parked") && line.contains("kind=denied");
+        let denied =
+            (self.forecast.denied_for > 0 || self.shut) && line.contains("parked") && line.contains("kind=denied");
         // Nothing but the ledger tells that an unstamped replica is ours: one that it lost, or another worker's, is taken for
         // somebody else's where overwriting would destroy it.
-        let foreign = !self.remembers() && self.target != Versioning::Enabled && line.contains("kind=foreign");
-        let key = self.rule.kms_key.is_some() && line.contains("kind=key-unusable");
-        let key = key || (self.rule.kms_key.is_some() && line.contains("the target key cannot be used"));
+        let foreign = !self.remembers() && !self.targets_keep_versions() && line.contains("kind=foreign");
+        let key = ["kind=key-unusable", "the target key cannot be used"].iter().any(|known| line.contains(known));
+        let key = key && self.seals();
+        let archived = self.archived > 0 && line.contains("parked") && line.contains("kind=archived");
+        let receipts = self.receipts && self.declares_of_receipts(line);
         let disk = self.disk && self.crashes > 0 && line.contains("nothing may be acknowledged any more");
         let brake = self.brake < 1_000 && line.contains("the brake holds");
         let unproved = self.cannot_prove() && line.contains("equality cannot be proved");
         let garbage = line.contains("quarantined: the message cannot be understood");
-        faults || denied || foreign || key || disk || brake || garbage || unproved
+        faults || denied || foreign || key || disk || brake || garbage || unproved || archived || receipts
+    }
+
+    fn declares_of_receipts(&self, line: &str) -> bool {
+        let late = ["receipts: could not be uploaded", "receipts: not all files could be uploaded in time"];
+        let torn = "receipts: the last lines were not whole on disk";
+        let late = self.forecast.faults > 0 && late.iter().any(|known| line.contains(known));
+        late || (self.crashes > 0 && line.contains(torn))
     }
 }
 

@@ -1,5 +1,6 @@
 //! One worker's view of the world.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use repl::model::object::TargetId;
@@ -10,14 +11,17 @@ use super::world::keys::FakeKeys;
 use super::world::queue::FakeQueue;
 use super::world::store::FakeStore;
 
-/// The name of the one target.
+/// The name of the target that there always is.
 pub(super) const TARGET: &str = "dr";
+/// The name of the one that there may be beside it.
+pub(super) const FAR: &str = "far";
 
 /// Everything that one worker reaches.
 #[derive(Debug)]
 pub(super) struct Site {
     pub(super) source: FakeStore,
-    pub(super) target: FakeStore,
+    pub(super) targets: BTreeMap<TargetId, FakeStore>,
+    pub(super) receipts: Option<FakeStore>,
     pub(super) queue: Option<FakeQueue>,
     pub(super) keys: FakeKeys,
     pub(super) clock: Arc<FakeClock>,
@@ -38,7 +42,7 @@ impl World for Site {
     }
 
     fn target(&self, id: &TargetId) -> Option<&FakeStore> {
-        (id.as_str() == TARGET).then_some(&self.target)
+        self.targets.get(id)
     }
 
     fn queue(&self) -> Option<&FakeQueue> {
@@ -47,6 +51,10 @@ impl World for Site {
 
     fn keys(&self, _id: &TargetId) -> Option<&FakeKeys> {
         Some(&self.keys)
+    }
+
+    fn receipts(&self) -> Option<&FakeStore> {
+        self.receipts.as_ref()
     }
 
     fn clock(&self) -> &FakeClock {

@@ -8,10 +8,13 @@
 //! - I6 bytes in flight are zero at rest · I7 no upload with parts that the ledger does not know
 //! - I8 every job ends · I9 a second run writes nothing · I10 all of it after any crash and restart
 //! - I11 admitted = ended + parked + held + pending
+//!
+//! They hold of each target for itself, by the rules that lead there; for versions that are archived and not restored they
+//! hold of everything else.
 
 use std::collections::BTreeSet;
 
-use repl::model::object::{Encryption, Key, Lock, Timestamp, Versioning};
+use repl::model::object::{Encryption, Key, Lock, Tags, Timestamp, Versioning};
 use repl::model::stamp::Stamp;
 use repl::plan::route::{History, Rule};
 
@@ -19,7 +22,10 @@ use super::world::bucket::{Bucket, Object, Stored};
 
 /// What was promised.
 pub(crate) struct Promise {
-    pub(crate) rule: Rule,
+    /// The rules of this target.
+    pub(crate) rules: Vec<Rule>,
+    /// Keys with a version that cannot be read before it is restored.
+    pub(crate) frozen: BTreeSet<Key>,
     /// Keys of which a version was deleted for good: such deletes are not replicated, so what is newest may differ.
     pub(crate) purged: BTreeSet<Key>,
     /// Whether tags, lock and ACL of versions that are not current must agree too.
@@ -50,29 +56,49 @@ pub(crate) fn line((key, stored): &(Key, Stored)) -> String {
     }
 }
 
+impl Promise {
+    /// The rule that holds for a version with these tags: of those that match the one with the highest priority.
+    fn rule(&self, key: &Key, tags: &Tags) -> Option<&Rule> {
+        let tagged = |rule: &Rule| rule.tags.iter().all(|tag| tags.iter().any(|theirs| theirs == tag));
+        let matching = self.rules.iter().filter(|rule| rule.enabled && key.as_str().starts_with(&rule.prefix));
+        matching.filter(|rule| tagged(rule)).max_by_key(|rule| rule.priority)
+    }
+
+    /// Where a key leads that is in scope at all: rules that differ in tags alone lead to the same place.
+    fn place(&self, key: &Key) -> Option<(Key, History)> {
+        let matching = self.rules.iter().filter(|rule| rule.enabled && key.as_str().starts_with(&rule.prefix));
+        matching.max_by_key(|rule| rule.priority).map(|rule| (rule.target_key(key), rule.history))
+    }
+
+    /// Whether a delete marker on top of these versions is brought: what it hides decides.
+    fn brings_marker(&self, key: &Key, versions: &[Stored]) -> bool {
+        let hidden = versions.iter().rev().find_map(|stored| stored.object.as_ref());
+        let none = Tags::new();
+        self.rule(key, hidden.map_or(&none, |object| &object.tags)).is_some_and(|rule| rule.delete_markers)
+    }
+}
+
 /// Everything that is broken, one line each.
 pub(crate) fn broken(source: &Bucket, target: &Bucket, promise: &Promise) -> Vec<String> {
     let mut found = foreign_bytes(source, target, promise);
     let keys: BTreeSet<&Key> = source.ever.iter().map(|(key, _)| key).collect();
     for key in keys {
-        if key.as_str().starts_with(&promise.rule.prefix) {
-            if !promise.purged.contains(key) {
-                found.extend(newest(source, target, promise, key));
-            }
-            if keeps_all(source, target, promise) {
-                found.extend(history(source, target, promise, key));
-            }
-        } else if target.keys.contains_key(key) {
-            found.push(format!("{key:?} is out of scope and at the target"));
+        let Some((there, history)) = promise.place(key) else { continue };
+        if promise.frozen.contains(key) {
+            continue;
+        }
+        if !promise.purged.contains(key) {
+            found.extend(newest(source, target, promise, (key, &there)));
+        }
+        if keeps_all(source, target, history) {
+            found.extend(whole_history(source, target, promise, (key, &there)));
         }
     }
     found
 }
 
-fn keeps_all(source: &Bucket, target: &Bucket, promise: &Promise) -> bool {
-    promise.rule.history == History::All
-        && source.versioning != Versioning::Off
-        && target.versioning == Versioning::Enabled
+fn keeps_all(source: &Bucket, target: &Bucket, history: History) -> bool {
+    history == History::All && source.versioning != Versioning::Off && target.versioning == Versioning::Enabled
 }
 
 /// Whether the bytes and all that belongs to a version for good are the same.
@@ -88,9 +114,9 @@ fn same_content(source: &Object, target: &Object) -> bool {
 }
 
 /// Whether a replica is sealed and stored as its rule says (P7).
-fn as_ruled(promise: &Promise, source: &Object, target: &Object) -> bool {
-    let class = promise.rule.storage_class.as_ref().or(source.attributes.storage_class.as_ref());
-    let key = match &promise.rule.kms_key {
+fn as_ruled(rule: &Rule, source: &Object, target: &Object) -> bool {
+    let class = rule.storage_class.as_ref().or(source.attributes.storage_class.as_ref());
+    let key = match &rule.kms_key {
         Some(arn) => target.encryption == Encryption::Kms(Some(arn.clone())),
         None => target.encryption == Encryption::S3,
     };
@@ -98,7 +124,7 @@ fn as_ruled(promise: &Promise, source: &Object, target: &Object) -> bool {
 }
 
 /// Whether what may change of a version is the same (P6).
-fn same_belongings(promise: &Promise, source: &Object, target: &Object) -> bool {
+fn same_belongings(promise: &Promise, rule: &Rule, source: &Object, target: &Object) -> bool {
     let (left, right) = (&source.attributes.lock, &target.attributes.lock);
     let held = left.legal_hold.unwrap_or(false) == right.legal_hold.unwrap_or(false);
     let kept = left.retain_until.is_none_or(|until| {
@@ -110,7 +136,7 @@ fn same_belongings(promise: &Promise, source: &Object, target: &Object) -> bool 
         grants.sort();
         grants
     };
-    let grants = !promise.rule.acl || sorted(source) == sorted(target);
+    let grants = !rule.acl || sorted(source) == sorted(target);
     source.tags == target.tags && held && kept && grants
 }
 
@@ -119,7 +145,8 @@ fn foreign_bytes(source: &Bucket, target: &Bucket, promise: &Promise) -> Vec<Str
     for (key, stored) in &target.ever {
         let Some(object) = &stored.object else { continue };
         let is_of = |(of, version): &&(Key, Stored)| {
-            promise.rule.target_key(of) == *key && version.object.as_ref().is_some_and(|of| same_content(of, object))
+            let same = version.object.as_ref().filter(|of| same_content(of, object));
+            same.and_then(|same| promise.rule(of, &same.tags)).is_some_and(|rule| rule.target_key(of) == *key)
         };
         if !source.ever.iter().any(|version| is_of(&version)) {
             found.push(format!("I2: {} is no source version", line(&(key.clone(), stored.clone()))));
@@ -129,43 +156,47 @@ fn foreign_bytes(source: &Bucket, target: &Bucket, promise: &Promise) -> Vec<Str
 }
 
 /// I3 for the newest version.
-fn newest(source: &Bucket, target: &Bucket, promise: &Promise, key: &Key) -> Option<String> {
-    let there = promise.rule.target_key(key);
-    let (left, right) = (source.current(key), target.current(&there));
+fn newest(source: &Bucket, target: &Bucket, promise: &Promise, (key, there): (&Key, &Key)) -> Option<String> {
+    let (left, right) = (source.current(key), target.current(there));
     let told = || {
         let line = |key: &Key, stored: Option<&Stored>| stored.map(|stored| line(&(key.clone(), stored.clone())));
-        format!("I3: newest of {key:?}: source {:?}, target {:?}", line(key, left), line(&there, right))
+        format!("I3: newest of {key:?}: source {:?}, target {:?}", line(key, left), line(there, right))
     };
-    match (left, left.and_then(|stored| stored.object.as_ref()), right.and_then(|stored| stored.object.as_ref())) {
-        (None, ..) => None,
-        (Some(_), None, visible) => {
-            // Without markers the newest object stays visible.
-            (promise.rule.delete_markers && visible.is_some()).then(told)
-        }
-        (Some(_), Some(_), None) => Some(told()),
-        (Some(_), Some(object), Some(replica)) => {
-            let same = same_content(object, replica) && same_belongings(promise, object, replica);
-            (!same || !as_ruled(promise, object, replica)).then(told)
+    let visible = right.and_then(|stored| stored.object.as_ref());
+    match left.map(|stored| stored.object.as_ref()) {
+        None => None,
+        // Without markers the newest object stays visible.
+        Some(None) => (promise.brings_marker(key, &source.keys[key]) && visible.is_some()).then(told),
+        Some(Some(object)) => {
+            // No rule asks for what it is: then nothing is said of the key.
+            let rule = promise.rule(key, &object.tags)?;
+            let equal = visible.is_some_and(|replica| {
+                same_content(object, replica)
+                    && same_belongings(promise, rule, object, replica)
+                    && as_ruled(rule, object, replica)
+            });
+            (!equal).then(told)
         }
     }
 }
 
 /// I3 for the whole history, and P2: no version too many but those that a late one brought along.
-fn history(source: &Bucket, target: &Bucket, promise: &Promise, key: &Key) -> Vec<String> {
+fn whole_history(source: &Bucket, target: &Bucket, promise: &Promise, (key, there): (&Key, &Key)) -> Vec<String> {
     let mut found = Vec::new();
-    let wanted: Vec<&Stored> = source.keys.get(key).into_iter().flatten().filter(|s| s.object.is_some()).collect();
-    let there = promise.rule.target_key(key);
-    let replicas: Vec<&Stored> = target.keys.get(&there).into_iter().flatten().filter(|s| s.object.is_some()).collect();
+    let is_wanted = |object: &Object| promise.rule(key, &object.tags).is_some();
+    let wanted = source.keys.get(key).into_iter().flatten();
+    let wanted: Vec<&Stored> = wanted.filter(|stored| stored.object.as_ref().is_some_and(is_wanted)).collect();
+    let replicas: Vec<&Stored> = target.keys.get(there).into_iter().flatten().filter(|s| s.object.is_some()).collect();
     if !promise.told_apart {
         let mut lost =
-            wanted.iter().filter(|version| !replicas.iter().any(|replica| is_replica(promise, version, replica)));
+            wanted.iter().filter(|version| !replicas.iter().any(|replica| is_replica(promise, key, version, replica)));
         found.extend(lost.next().map(|lost| format!("I3: {} is not there", line(&(key.clone(), (*lost).clone())))));
         return found;
     }
     let mut rest = wanted.as_slice();
     for replica in &replicas {
         if let Some((first, others)) = rest.split_first()
-            && is_replica(promise, first, replica)
+            && is_replica(promise, key, first, replica)
         {
             rest = others;
         }
@@ -176,18 +207,20 @@ fn history(source: &Bucket, target: &Bucket, promise: &Promise, key: &Key) -> Ve
         found.push(format!("I3: {missing} is not at the target in its place: {all:#?}"));
     }
     // Two workers that insert late versions at the same time begin again and again, each behind the other.
-    if promise.rule.stamp && source.versioning == Versioning::Enabled && promise.workers == 1 {
+    let stamped = promise.rules.iter().all(|rule| rule.stamp);
+    if stamped && source.versioning == Versioning::Enabled && promise.workers == 1 {
         found.extend(too_many(source, &replicas, key, promise.in_order));
     }
     found
 }
 
-fn is_replica(promise: &Promise, version: &Stored, replica: &Stored) -> bool {
+fn is_replica(promise: &Promise, key: &Key, version: &Stored, replica: &Stored) -> bool {
     let (Some(object), Some(copy)) = (&version.object, &replica.object) else { return false };
+    let Some(rule) = promise.rule(key, &object.tags) else { return false };
     let stamp = Stamp::read(&copy.attributes.metadata);
     let named = stamp.is_none_or(|stamp| stamp.names(&version.version, &object.etag, version.modified));
-    let belongings = !promise.tags_of_old || same_belongings(promise, object, copy);
-    named && belongings && same_content(object, copy) && as_ruled(promise, object, copy)
+    let belongings = !promise.tags_of_old || same_belongings(promise, rule, object, copy);
+    named && belongings && same_content(object, copy) && as_ruled(rule, object, copy)
 }
 
 /// P2: a version is there a second time only if, between both, one older than it came for the first time.

@@ -1,4 +1,3 @@
-use std::collections::VecDeque;
 use std::num::NonZeroU32;
 
 use super::*;
@@ -6,6 +5,7 @@ use crate::ledger::{Admission, Outcome, Settlement};
 use crate::model::job::{ChangeKind, Job, Origin};
 use crate::model::object::{Key, RuleId, TargetId, VersionId};
 use crate::ports::Tier;
+use crate::sim::world::sinks::{Answer, FakeMetrics, FakePost};
 use crate::watch::alarms::State;
 
 /// Starts at a fixed time and goes with tokio's.
@@ -18,77 +18,15 @@ impl Clock for FakeClock {
     }
 }
 
-/// Answers as scripted, then always takes; keeps what it took.
-#[derive(Debug, Default)]
-struct Sink {
-    script: Mutex<VecDeque<Answer>>,
-    taken: Mutex<Vec<(Timestamp, Vec<Datum>)>>,
+fn post(failing: u32) -> FakePost {
+    FakePost::failing("post", failing)
 }
 
-#[derive(Clone, Copy, Debug)]
-enum Answer {
-    Refuse,
-    Hang,
+fn heard(post: &FakePost) -> Vec<String> {
+    post.heard().iter().map(|alert| format!("{} {}", alert.tier.name(), alert.subject)).collect()
 }
 
-#[derive(Clone, Debug, Default)]
-struct Shared(Arc<Sink>);
-
-impl MetricSink for Shared {
-    async fn send(&self, at: Timestamp, data: &[Datum]) -> Result<(), Fault> {
-        let answer = self.0.script.lock().unwrap().pop_front();
-        match answer {
-            Some(Answer::Hang) => std::future::pending().await,
-            Some(Answer::Refuse) => Err(Fault::new(FaultKind::Transient, Side::Monitoring, "send metrics", "down")),
-            None => {
-                self.0.taken.lock().unwrap().push((at, data.to_vec()));
-                Ok(())
-            }
-        }
-    }
-}
-
-/// A way that fails so often, then delivers.
-#[derive(Clone, Debug)]
-struct Post(Arc<Mutex<(u32, Vec<Alert>)>>, &'static str);
-
-impl Default for Post {
-    fn default() -> Self {
-        Self::failing(0)
-    }
-}
-
-impl Post {
-    fn failing(times: u32) -> Self {
-        Self(Arc::new(Mutex::new((times, Vec::new()))), "post")
-    }
-
-    fn heard(&self) -> Vec<String> {
-        self.0.lock().unwrap().1.iter().map(|alert| format!("{} {}", alert.tier.name(), alert.subject)).collect()
-    }
-}
-
-impl AlertSink for Post {
-    fn name(&self) -> &'static str {
-        self.1
-    }
-
-    fn reaches(&self, tier: Tier) -> bool {
-        tier != Tier::Management
-    }
-
-    async fn deliver(&self, alert: &Alert) -> Result<(), Fault> {
-        let mut state = self.0.lock().unwrap();
-        if state.0 > 0 {
-            state.0 -= 1;
-            return Err(Fault::new(FaultKind::Transient, Side::Monitoring, "deliver", "nobody there"));
-        }
-        state.1.push(alert.clone());
-        Ok(())
-    }
-}
-
-type Watch = Observer<FakeClock, Shared, Post>;
+type Watch = Observer<FakeClock, FakeMetrics, FakePost>;
 
 struct World {
     directory: tempfile::TempDir,
@@ -192,8 +130,8 @@ async fn until(watch: &Watch, mut holds: impl FnMut() -> bool) {
     ended.unwrap();
 }
 
-fn latencies(sink: &Shared) -> u64 {
-    let taken = sink.0.taken.lock().unwrap();
+fn latencies(sink: &FakeMetrics) -> u64 {
+    let taken = sink.taken();
     let whole = |datum: &&Datum| datum.name == "ReplicationLatency" && datum.dimensions.len() == 1;
     let data = taken.iter().flat_map(|(_, data)| data).filter(whole);
     data.flat_map(|datum| &datum.values).map(|(_, count)| count).sum()
@@ -202,8 +140,7 @@ fn latencies(sink: &Shared) -> u64 {
 /// CloudWatch down for a while: every count arrives, once; the status says how many intervals were missed and why.
 #[tokio::test(start_paused = true)]
 async fn what_was_not_taken_goes_with_the_next_interval() {
-    let (world, sink) = (World::new(), Shared::default());
-    sink.0.script.lock().unwrap().extend([Answer::Refuse; 3]);
+    let (world, sink) = (World::new(), FakeMetrics::answering([Answer::Refuse; 3]));
     let watch = world.watch().sending(sink.clone());
     let missed = || world.pulse.snapshot().metrics.map_or(0, |view| view.missed);
     let mut told = String::new();
@@ -212,10 +149,10 @@ async fn what_was_not_taken_goes_with_the_next_interval() {
         if missed() > 0 && view.last_sent.is_none() {
             told = view.fault.unwrap_or_default();
         }
-        if missed() > 0 && latencies(&sink) == 0 && sink.0.taken.lock().unwrap().is_empty() {
+        if missed() > 0 && latencies(&sink) == 0 && sink.taken().is_empty() {
             world.replicate(1);
         }
-        !sink.0.taken.lock().unwrap().is_empty()
+        !sink.taken().is_empty()
     })
     .await;
     let replicated = world.pulse.snapshot().latency.count();
@@ -229,7 +166,7 @@ async fn what_was_not_taken_goes_with_the_next_interval() {
 /// What an idle worker settled is not done again, however it ends: it is on disk within an interval.
 #[tokio::test(start_paused = true)]
 async fn what_was_settled_is_flushed_with_the_interval() {
-    let (world, sink) = (World::new(), Shared::default());
+    let (world, sink) = (World::new(), FakeMetrics::default());
     let admission = Admission { jobs: vec![World::job()], now: Timestamp(1), ..Admission::default() };
     world.ledger.admit(admission).await.unwrap();
     let pending_on_disk = || {
@@ -242,7 +179,7 @@ async fn what_was_settled_is_flushed_with_the_interval() {
         Ledger::open(copy.path()).unwrap().totals().pending.operations
     };
     let interval = async |count: usize| {
-        while sink.0.taken.lock().unwrap().len() < count {
+        while sink.taken().len() < count {
             tokio::time::sleep(Duration::from_secs(1)).await;
         }
     };
@@ -263,7 +200,7 @@ async fn what_was_settled_is_flushed_with_the_interval() {
         world.ledger.settle(vec![lane.next().unwrap()], settlement).await.unwrap();
         drop(lane);
         // Paused time may run on while the ledger works: the next interval may have flushed before.
-        let seen = sink.0.taken.lock().unwrap().len();
+        let seen = sink.taken().len();
         interval(seen + 2).await;
         assert_eq!(pending_on_disk(), 0);
         stop.send(()).unwrap();
@@ -275,9 +212,9 @@ async fn what_was_settled_is_flushed_with_the_interval() {
 /// Each interval's data lie in it, however late the timer was; the last one is sent when the worker stops.
 #[tokio::test(start_paused = true)]
 async fn intervals_end_with_the_clocks_and_the_last_is_sent() {
-    let (world, sink) = (World::new(), Shared::default());
+    let (world, sink) = (World::new(), FakeMetrics::default());
     let watch = world.watch().sending(sink.clone());
-    let intervals = || sink.0.taken.lock().unwrap().len();
+    let intervals = || sink.taken().len();
     until(&watch, || {
         if intervals() == 3 {
             world.replicate(7);
@@ -285,7 +222,7 @@ async fn intervals_end_with_the_clocks_and_the_last_is_sent() {
         intervals() == 3
     })
     .await;
-    let taken = sink.0.taken.lock().unwrap().clone();
+    let taken = sink.taken();
     assert_eq!(taken.len(), 4, "three intervals and the last");
     let minutes: Vec<u64> = taken.iter().map(|(at, _)| at.0 / 60_000).collect();
     assert!(minutes.windows(2).all(|pair| pair[0] < pair[1]), "{minutes:?}");
@@ -296,18 +233,17 @@ async fn intervals_end_with_the_clocks_and_the_last_is_sent() {
 /// CloudWatch that never answers neither holds up the end nor grows.
 #[tokio::test(start_paused = true)]
 async fn a_sink_that_hangs_is_left_behind() {
-    let (world, sink) = (World::new(), Shared::default());
-    sink.0.script.lock().unwrap().extend([Answer::Hang; 2]);
+    let (world, sink) = (World::new(), FakeMetrics::answering([Answer::Hang; 2]));
     let watch = world.watch().sending(sink.clone());
-    until(&watch, || sink.0.script.lock().unwrap().len() < 2).await;
-    assert!(sink.0.taken.lock().unwrap().is_empty());
+    until(&watch, || sink.answers_left() < 2).await;
+    assert!(sink.taken().is_empty());
 }
 
 /// From figures to people: in alarm and over again, each tier once, although the way fails at first; nobody hears of a
 /// tier to which no way leads.
 #[tokio::test(start_paused = true)]
 async fn alarms_are_delivered_though_the_way_fails_at_first() {
-    let (world, post) = (World::new(), Post::failing(2));
+    let (world, post) = (World::new(), post(2));
     let watch = world.watch().evaluating(alarms(), vec![post.clone()]);
     let state = || {
         let standings = world.pulse.snapshot().alarms.unwrap_or_default().standings;
@@ -319,11 +255,11 @@ async fn alarms_are_delivered_though_the_way_fails_at_first() {
             world.replicate(1);
         }
         raised |= state() == Some(State::Alarm);
-        post.heard().len() >= 4
+        heard(&post).len() >= 4
     })
     .await;
     assert_eq!(
-        post.heard(),
+        heard(&post),
         [
             "standard ALARM: repl-ReplicationLatencyCritical (acme-primary)",
             "critical ALARM: repl-SystemHealth (acme-primary)",
@@ -339,8 +275,8 @@ async fn alarms_are_delivered_though_the_way_fails_at_first() {
 /// A way that has failed for long keeps nobody from hearing of the next alarm on the others.
 #[tokio::test(start_paused = true)]
 async fn a_way_that_fails_holds_up_no_other() {
-    let (world, post) = (World::new(), Post::default());
-    let gone = Post(Arc::new(Mutex::new((u32::MAX, Vec::new()))), "gone");
+    let (world, post) = (World::new(), post(0));
+    let gone = FakePost::failing("gone", u32::MAX);
     let watch = world.watch().evaluating(alarms(), vec![gone.clone(), post.clone()]);
     let alert = |subject: &str| Alert {
         tier: Tier::Standard,
@@ -358,15 +294,15 @@ async fn a_way_that_fails_holds_up_no_other() {
         never = watch.deliver() => match never {},
         () = posting => {}
     }
-    assert_eq!(post.heard(), ["standard first", "standard second"]);
-    let tries = u32::MAX - gone.0.lock().unwrap().0;
+    assert_eq!(heard(&post), ["standard first", "standard second"]);
+    let tries = gone.tries();
     assert!((5..20).contains(&tries), "it is not asked without a pause either: {tries} times");
 }
 
 /// What could not be delivered is told in the status, and delivered after a restart; the alarm itself is not told again.
 #[tokio::test(start_paused = true)]
 async fn letters_and_states_outlive_a_restart() {
-    let (world, lost) = (World::new(), Post::failing(u32::MAX));
+    let (world, lost) = (World::new(), post(u32::MAX));
     let watch = world.watch().evaluating(alarms(), vec![lost.clone()]);
     world.replicate(1);
     until(&watch, || {
@@ -374,16 +310,16 @@ async fn letters_and_states_outlive_a_restart() {
         world.pulse.snapshot().alarms.is_some_and(|view| view.waiting >= 2 && !view.faults.is_empty())
     })
     .await;
-    assert_eq!(lost.heard(), [""; 0]);
-    let post = Post::default();
+    assert_eq!(heard(&lost), [""; 0]);
+    let post = post(0);
     let later = world.restarted();
     let watch = later.watch().evaluating(alarms(), vec![post.clone()]);
     until(&watch, || {
         later.replicate(1);
-        post.heard().len() >= 2 && later.pulse.snapshot().alarms.is_some_and(|view| view.waiting == 0)
+        heard(&post).len() >= 2 && later.pulse.snapshot().alarms.is_some_and(|view| view.waiting == 0)
     })
     .await;
-    let heard = post.heard();
+    let heard = heard(&post);
     assert!(heard[0].starts_with("standard ALARM: repl-ReplicationLatencyCritical"), "{heard:?}");
     assert!(heard[1].starts_with("critical ALARM: repl-SystemHealth"), "{heard:?}");
     assert_eq!(heard.len(), 2, "{heard:?}");

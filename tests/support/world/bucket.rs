@@ -32,6 +32,15 @@ pub(crate) struct Object {
     pub(crate) checksum: Option<Checksum>,
     /// The sizes of its parts, where it was written in parts.
     pub(crate) parts: Option<Vec<u64>>,
+    /// Whether an archived object has been restored.
+    pub(crate) restored: bool,
+}
+
+impl Object {
+    /// Whether its bytes must be restored before they can be read.
+    pub(crate) fn is_archived(&self) -> bool {
+        matches!(self.attributes.storage_class.as_deref(), Some("GLACIER" | "DEEP_ARCHIVE")) && !self.restored
+    }
 }
 
 /// One line of a key's history.
@@ -211,6 +220,7 @@ impl Bucket {
             encryption,
             checksum: Some(checksum),
             parts: None,
+            restored: false,
         };
         Draft { key: object.key.clone(), order, modified: Timestamp(0), object: content }
     }
@@ -280,6 +290,15 @@ impl Bucket {
 
     pub(crate) fn acl(&self, key: &Key, pick: &Pick) -> Result<Vec<Grant>, Fault> {
         self.object(key, pick).map(|object| object.grants.clone())
+    }
+
+    /// What is answered to whoever wants an archived object's bytes.
+    pub(super) fn readable(&self, object: &Object) -> Result<(), Fault> {
+        let archived = || Fault {
+            code: Some("InvalidObjectState".into()),
+            ..self.fault(FaultKind::Archived, 403, "the operation is not valid for the object's storage class")
+        };
+        if object.is_archived() { Err(archived()) } else { Ok(()) }
     }
 
     pub(super) fn object(&self, key: &Key, pick: &Pick) -> Result<&Object, Fault> {

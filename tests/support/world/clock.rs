@@ -1,6 +1,7 @@
 //! One timeline: a fixed epoch plus tokio's time, with a wall clock that may be set wrong.
 
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
 
 use repl::model::object::Timestamp;
 use repl::ports::Clock;
@@ -38,4 +39,14 @@ impl Clock for FakeClock {
     fn now(&self) -> Timestamp {
         Timestamp(true_time(self.start).0.saturating_add_signed(self.wrong.load(Ordering::Relaxed)))
     }
+}
+
+/// What every clock promises, whichever it is: milliseconds since 1970, on the timeline on which tokio waits.
+pub(crate) async fn goes_with_tokios_time<C: Clock>(clock: &C) {
+    let before = clock.now();
+    assert!(before >= Timestamp(EPOCH), "{before:?} lies before this was written");
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    let passed = clock.now().since(before);
+    // A system's clock may be slewed meanwhile.
+    assert!(passed >= Duration::from_millis(40), "{passed:?}");
 }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use repl::model::fault::{Fault, FaultKind, Side};
 use repl::ports::{KeyService, KeyState};
 
-use super::weather::{Fate, Fuse, Verb, Weather};
+use super::weather::{Fate, Fuse, Place, Verb, Weather};
 
 /// One client's way to it.
 #[derive(Clone, Debug)]
@@ -21,7 +21,8 @@ impl FakeKeys {
     async fn ask<T>(&self, arn: &str, act: impl FnOnce(bool) -> Result<T, Fault>) -> Result<T, Fault> {
         self.fuse.step().await;
         self.weather.way().await;
-        if let Fate::Before(fault) | Fate::After(fault) = self.weather.fate(Side::Keys, Verb::Keys, None) {
+        if let Fate::Before(fault) | Fate::After(fault) = self.weather.fate(&Place::only(Side::Keys), Verb::Keys, None)
+        {
             return Err(fault);
         }
         let enabled = self.keys.lock().unwrap().get(arn).copied();

@@ -19,6 +19,7 @@ pub(crate) mod dice;
 pub(crate) mod digests;
 pub(crate) mod keys;
 pub(crate) mod queue;
+pub(crate) mod sinks;
 pub(crate) mod store;
 pub(crate) mod uploads;
 pub(crate) mod weather;

@@ -7,7 +7,7 @@ use repl::model::fault::{Fault, FaultKind, Side};
 use repl::ports::{ChangeQueue, Content, Delivery, QueueDepth};
 use tokio::time::Instant;
 
-use super::weather::{Fate, Fuse, TIMEOUT, Verb, Weather};
+use super::weather::{Fate, Fuse, Place, TIMEOUT, Verb, Weather};
 
 /// Messages of one receive.
 const BATCH: usize = 10;
@@ -25,6 +25,8 @@ struct Message {
 struct Mailbox {
     messages: Vec<Message>,
     next: u64,
+    /// How many deliveries there were.
+    deliveries: u64,
     visibility: Duration,
     /// So many of a thousand messages handed out stay visible: somebody gets them a second time.
     twice: u64,
@@ -57,7 +59,7 @@ pub(crate) struct FakeQueue {
 
 impl FakeQueue {
     pub(crate) fn new(weather: Arc<Weather>, visibility: Duration, twice: u64, order: Order) -> Self {
-        let mailbox = Mailbox { messages: Vec::new(), next: 0, visibility, twice, order };
+        let mailbox = Mailbox { messages: Vec::new(), next: 0, deliveries: 0, visibility, twice, order };
         Self { mailbox: Arc::new(Mutex::new(mailbox)), weather, fuse: Arc::default() }
     }
 
@@ -79,6 +81,11 @@ impl FakeQueue {
         self.mailbox.lock().unwrap().messages.len()
     }
 
+    /// How often a message was handed to somebody.
+    pub(crate) fn deliveries(&self) -> u64 {
+        self.mailbox.lock().unwrap().deliveries
+    }
+
     pub(crate) fn never_twice(&self) {
         self.mailbox.lock().unwrap().twice = 0;
     }
@@ -86,7 +93,7 @@ impl FakeQueue {
     fn take(&self) -> Vec<Delivery<Receipt>> {
         let now = Instant::now();
         let mut mailbox = self.mailbox.lock().unwrap();
-        let Mailbox { messages, visibility, twice, order, .. } = &mut *mailbox;
+        let Mailbox { messages, deliveries, visibility, twice, order, .. } = &mut *mailbox;
         let mut visible: Vec<&mut Message> = messages.iter_mut().filter(|message| message.visible <= now).collect();
         let mut taken = Vec::new();
         while taken.len() < BATCH && !visible.is_empty() {
@@ -94,6 +101,7 @@ impl FakeQueue {
             let at = if first { 0 } else { self.weather.roll(|dice| dice.below(visible.len() as u64)) };
             let message = visible.remove(at as usize);
             message.handed_out += 1;
+            *deliveries += 1;
             if !self.weather.roll(|dice| dice.per_mille(*twice)) {
                 message.visible = now + *visibility;
             }
@@ -110,7 +118,7 @@ impl FakeQueue {
     async fn ask<T>(&self, verb: Verb, act: impl FnOnce(&mut Mailbox) -> T) -> Result<T, Fault> {
         self.fuse.step().await;
         self.weather.way().await;
-        match self.weather.fate(Side::Queue, verb, None) {
+        match self.weather.fate(&Place::only(Side::Queue), verb, None) {
             Fate::Before(fault) => Err(late(fault).await),
             fate => {
                 let done = act(&mut self.mailbox.lock().unwrap());

@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use super::bucket::{Bucket, Look, head};
 use super::clock::true_time;
 use super::digests;
-use super::weather::{Fate, Fuse, TIMEOUT, Verb, Weather};
+use super::weather::{Fate, Fuse, Place, TIMEOUT, Verb, Weather};
 
 /// A body comes in pieces of this size.
 const PIECE: usize = 256 << 10;
@@ -68,6 +68,11 @@ impl FakeStore {
         self.bucket.lock().unwrap().side
     }
 
+    fn place(&self) -> Place {
+        let bucket = self.bucket.lock().unwrap();
+        Place { side: bucket.side, bucket: bucket.name.clone() }
+    }
+
     /// One request from its sending to its answer.
     async fn ask<T>(
         &self,
@@ -77,7 +82,7 @@ impl FakeStore {
     ) -> Result<T, Fault> {
         self.fuse.step().await;
         self.weather.way().await;
-        let fate = self.weather.fate(self.side(), verb, key);
+        let fate = self.weather.fate(&self.place(), verb, key);
         self.carry_out(fate, act).await
     }
 
@@ -190,6 +195,7 @@ impl FakeStore {
         if object.etag != source.etag {
             return Err(refused(FaultKind::Raced, "the source has another ETag"));
         }
+        from.readable(object).map_err(|fault| Fault { side: Side::Source, ..fault })?;
         let (first, last) = range.unwrap_or((0, (object.bytes.len() as u64).saturating_sub(1)));
         Ok(if object.bytes.is_empty() { Bytes::new() } else { object.bytes.slice(first as usize..=last as usize) })
     }
@@ -199,7 +205,7 @@ impl ObjectStore for FakeStore {
     async fn get(&self, key: &Key, read: Read) -> Result<Fetched, Fault> {
         self.fuse.step().await;
         self.weather.way().await;
-        let fate = self.weather.fate(self.side(), Verb::Get, Some(key));
+        let fate = self.weather.fate(&self.place(), Verb::Get, Some(key));
         let found = self
             .carry_out(fate.clone(), |bucket, _| {
                 Ok(match bucket.look(key, &read.pick) {
@@ -209,6 +215,7 @@ impl ObjectStore for FakeStore {
                         if read.if_match.as_ref().is_some_and(|etag| *etag != object.etag) {
                             return Err(bucket.fault(FaultKind::Raced, 412, "the ETag is another"));
                         }
+                        bucket.readable(object)?;
                         let count = u32::try_from(object.tags.len()).unwrap();
                         let mut head = head(stored, object, (count > 0).then_some(count));
                         let bytes = match read.range {
@@ -284,7 +291,7 @@ impl ObjectStore for FakeStore {
         let _writing = self.begin_write(&object.key);
         self.fuse.step().await;
         self.weather.way().await;
-        let fate = self.weather.fate(self.side(), Verb::Put, Some(&object.key));
+        let fate = self.weather.fate(&self.place(), Verb::Put, Some(&object.key));
         let bytes = self.arrive(payload, &fate).await?;
         self.carry_out(fate, |bucket, now| bucket.put(object, bytes, (checksum, condition), now)).await
     }
@@ -304,7 +311,7 @@ impl ObjectStore for FakeStore {
     ) -> Result<Part, Fault> {
         self.fuse.step().await;
         self.weather.way().await;
-        let fate = self.weather.fate(self.side(), Verb::UploadPart, Some(upload.key));
+        let fate = self.weather.fate(&self.place(), Verb::UploadPart, Some(upload.key));
         let bytes = self.arrive(payload, &fate).await?;
         self.carry_out(fate, |bucket, _| bucket.upload_part(upload, number, bytes, checksum)).await
     }

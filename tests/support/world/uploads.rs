@@ -120,6 +120,7 @@ impl Bucket {
             checksum: Some(stored),
             parts: Some(parts.iter().map(|part| part.len() as u64).collect()),
             bytes,
+            restored: false,
         };
         let key = upload.key.clone();
         Ok(self.place(Draft { key, order: opened.order, modified: opened.initiated, object }))

@@ -90,7 +90,7 @@ pub(crate) struct Forecast {
     pub(crate) per_mille: u64,
     /// A request's way takes up to this many milliseconds.
     pub(crate) slowness: u64,
-    /// From time to time everything is denied on one side, for so many seconds.
+    /// From time to time everything is denied by one bucket, for so many seconds.
     pub(crate) denied_for: u64,
 }
 
@@ -99,11 +99,27 @@ impl Forecast {
     pub(crate) const CLEAR: Self = Self { faults: 0, per_mille: 0, slowness: 0, denied_for: 0 };
 }
 
+/// Where a request goes: one bucket of a side, or the one thing that the side is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub(crate) side: Side,
+    pub(crate) bucket: String,
+}
+
+impl Place {
+    /// A side that has no buckets.
+    pub(crate) fn only(side: Side) -> Self {
+        Self { side, bucket: String::new() }
+    }
+}
+
 struct State {
     dice: Dice,
     forecast: Forecast,
-    /// Until when one side denies everything.
-    denied: Option<(Side, tokio::time::Instant)>,
+    /// Until when one bucket denies everything.
+    denied: Option<(Place, tokio::time::Instant)>,
+    /// The bucket that denies everything until all is calm.
+    shut: Option<String>,
 }
 
 type Witness = Box<dyn Fn(Side, Verb, Option<&Key>) + Send + Sync>;
@@ -123,7 +139,7 @@ impl fmt::Debug for Weather {
 
 impl Weather {
     pub(crate) fn new(dice: Dice, forecast: Forecast) -> Self {
-        Self { state: Mutex::new(State { dice, forecast, denied: None }), witness: OnceLock::new() }
+        Self { state: Mutex::new(State { dice, forecast, denied: None, shut: None }), witness: OnceLock::new() }
     }
 
     /// From now on tells of every request.
@@ -135,7 +151,12 @@ impl Weather {
     pub(crate) fn calm(&self) {
         let mut state = self.state.lock().unwrap();
         state.forecast = Forecast { faults: 0, per_mille: 0, denied_for: 0, ..state.forecast };
-        state.denied = None;
+        (state.denied, state.shut) = (None, None);
+    }
+
+    /// From now on that bucket denies everything, until all is calm.
+    pub(crate) fn shut(&self, bucket: &str) {
+        self.state.lock().unwrap().shut = Some(bucket.to_owned());
     }
 
     /// Faults that are still to come.
@@ -160,16 +181,15 @@ impl Weather {
     }
 
     /// What becomes of a request that has arrived.
-    pub(crate) fn fate(&self, side: Side, verb: Verb, key: Option<&Key>) -> Fate {
+    pub(crate) fn fate(&self, place: &Place, verb: Verb, key: Option<&Key>) -> Fate {
+        let side = place.side;
         if let Some(witness) = self.witness.get() {
             witness(side, verb, key);
         }
         let mut state = self.state.lock().unwrap();
         let now = tokio::time::Instant::now();
-        if let Some((denying, until)) = state.denied
-            && denying == side
-            && now < until
-        {
+        let shut = state.shut.as_ref() == Some(&place.bucket);
+        if shut || state.denied.as_ref().is_some_and(|(denying, until)| denying == place && now < *until) {
             return Fate::Before(fault(FaultKind::Denied, side, 403, "AccessDenied"));
         }
         let per_mille = state.forecast.per_mille;
@@ -179,7 +199,7 @@ impl Weather {
         state.forecast.faults -= 1;
         if state.forecast.denied_for > 0 && matches!(side, Side::Source | Side::Target) && state.dice.per_mille(60) {
             let seconds = state.forecast.denied_for;
-            state.denied = Some((side, now + Duration::from_secs(seconds)));
+            state.denied = Some((place.clone(), now + Duration::from_secs(seconds)));
             return Fate::Before(fault(FaultKind::Denied, side, 403, "AccessDenied"));
         }
         any(&mut state.dice, side, verb)

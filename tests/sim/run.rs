@@ -187,11 +187,11 @@ impl Sim {
             let archived = groups.iter().filter(|group| group.fault.kind == FaultKind::Archived);
             parked -= archived.map(|group| group.count).sum::<u64>().min(parked);
         }
-        if rounds % 60 == 0 && totals.held.operations > 0 {
+        if rounds.is_multiple_of(60) && totals.held.operations > 0 {
             live.ledger.release_held(None).await?;
             live.engine.wake();
         }
-        if rounds % 600 == 0 && parked > 0 {
+        if rounds.is_multiple_of(600) && parked > 0 {
             // What no probe finds mended an operator sees to.
             self.make_way(&live.ledger);
             live.ledger.release(&Release::All).await?;

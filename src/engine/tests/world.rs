@@ -72,6 +72,11 @@ impl Default for Store {
     }
 }
 
+/// A range of a body that is in memory.
+fn within(first: u64, last: u64) -> std::ops::RangeInclusive<usize> {
+    usize::try_from(first).unwrap()..=usize::try_from(last).unwrap()
+}
+
 impl Store {
     pub(in crate::engine) fn with(keys: impl IntoIterator<Item = String>) -> Self {
         let store = Self::default();
@@ -85,7 +90,7 @@ impl Store {
 
     /// An object that was written in parts of these lengths; its ETag.
     pub(in crate::engine) fn write_parts(&self, key: &str, bytes: Bytes, cuts: &[u64]) -> ETag {
-        let part = |(first, last): (u64, u64)| hashed(&bytes[first as usize..=last as usize]);
+        let part = |(first, last): (u64, u64)| hashed(&bytes[within(first, last)]);
         let etag = composed_etag(&parts::ranges(cuts).map(part).collect::<Vec<_>>()).unwrap();
         self.0.cuts.lock().unwrap().insert(Key::new(key), (cuts.to_vec(), etag.clone()));
         self.write(key, bytes);
@@ -192,7 +197,7 @@ impl ObjectStore for Store {
         self.turn().await;
         self.0.reads.fetch_add(1, Ordering::SeqCst);
         let Some((head, bytes)) = self.head_of(key) else { return Ok(Fetched::Missing) };
-        let bytes = read.range.map_or(bytes.clone(), |(first, last)| bytes.slice(first as usize..=last as usize));
+        let bytes = read.range.map_or(bytes.clone(), |(first, last)| bytes.slice(within(first, last)));
         let pieces: Vec<_> = bytes.chunks(PIECE).map(|piece| Ok(Bytes::copy_from_slice(piece))).collect();
         Ok(Fetched::Object(Box::new(Got { head, body: ByteStream::new(stream::iter(pieces)) })))
     }

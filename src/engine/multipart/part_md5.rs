@@ -169,7 +169,7 @@ mod tests {
             let bench = Bench::new(vec![rule("r", "t")]);
             let world = Small::new(Store::default());
             let cuts = [vec![MIN_PART; PARTS - 1], vec![9]].concat();
-            let body: Vec<u8> = (0..cuts.iter().sum()).map(|at: u64| (at / 4096) as u8).collect();
+            let body: Vec<u8> = (0..cuts.iter().sum()).map(|at: u64| u8::try_from(at / 4096 % 251).unwrap()).collect();
             if opaque {
                 world.target.seal();
             }

@@ -473,24 +473,32 @@ pub(super) async fn mark_latest<W: World>(shared: &Arc<Shared<W>>, at: &At<'_, W
         Found::Object(head) => head.etag,
         Found::DeleteMarker | Found::Missing => return Ok(Some(Finish::without_write(Outcome::AlreadyEqual))),
     };
+    let Some(marker) = marker_for(shared, job).await? else { return Ok(None) };
     shared.may_hide(at).await?;
     match shared.mark(at, &Condition::Matches(etag)).await {
-        Ok(target_version) => Ok(Some(marked(job, target_version))),
+        Ok(target_version) => Ok(Some(marked(Applied { target_version, ..marker }))),
         Err(fault) if fault.kind == FaultKind::Raced => Ok(None),
         Err(fault) => Err(fault.into()),
     }
 }
 
-pub(super) fn marked(job: &Job, target_version: Option<crate::model::object::VersionId>) -> Finish {
-    let applied = Applied {
-        version: job.version.clone(),
-        marker: true,
-        source_etag: None,
-        modified: job.changed,
-        sequencer: job.sequencer.clone(),
-        target_etag: None,
-        target_version,
+/// The marker that a job makes: its own or, where what it brought has been deleted since, the newest. `None` when the source's
+/// newest is none any more.
+async fn marker_for<W: World>(shared: &Shared<W>, job: &Job) -> Result<Option<Applied>, Fault> {
+    let (version, modified, sequencer) = if job.kind == ChangeKind::DeleteMarker {
+        (job.version.clone(), job.changed, job.sequencer.clone())
+    } else {
+        let versions = examine::versions_of(shared, shared.world.source(), &job.key).await?;
+        match versions.into_iter().next().filter(|newest| newest.object.is_none()) {
+            Some(newest) => (newest.version, newest.modified, None),
+            None => return Ok(None),
+        }
     };
+    let (source_etag, target_etag, target_version) = (None, None, None);
+    Ok(Some(Applied { version, marker: true, source_etag, modified, sequencer, target_etag, target_version }))
+}
+
+fn marked(applied: Applied) -> Finish {
     let brought = vec![Brought::remembered(&applied, None)];
     Finish { applied: Some(applied), brought, ..Finish::without_write(Outcome::Replicated) }
 }

@@ -261,11 +261,12 @@ impl<W: World> Shared<W> {
     async fn without_tags(&self, at: &At<'_, W>, head: &Head, fault: Fault) -> Result<Fault, Fault> {
         self.budget.request().await;
         match self.world.source().head(&at.job().key, &self.pinned(at, head)).await? {
-            Found::Object(_) => {
+            // Without versions another object may have been put there since.
+            Found::Object(now) if now.etag == head.etag && now.modified == head.modified => {
                 let detail = format!("the version is there but its tags are not to be had: {}", fault.detail);
                 Ok(Fault { kind: FaultKind::Refused, detail, ..fault })
             }
-            Found::DeleteMarker | Found::Missing => Ok(fault),
+            Found::Object(_) | Found::DeleteMarker | Found::Missing => Ok(fault),
         }
     }
 

@@ -57,7 +57,9 @@ pub(crate) async fn what_is_deleted_stays_deleted<Q: ChangeQueue>(queue: &Q) {
     let mut receipts: Vec<Q::Receipt> = gather(queue, 3).await.into_iter().map(|(_, receipt)| receipt).collect();
     let kept = receipts.pop().unwrap();
     assert!(queue.acknowledge(receipts.clone()).await.unwrap().is_empty());
-    assert!(queue.acknowledge(receipts.clone()).await.unwrap().is_empty());
+    // SQS takes it for done, others tell that there was nothing to delete.
+    let again = queue.acknowledge(receipts.clone()).await.unwrap();
+    assert!(again.is_empty() || format!("{again:?}") == format!("{receipts:?}"), "{again:?}");
     let refused =
         queue.extend([receipts.clone(), vec![kept.clone()]].concat(), Duration::from_secs(600)).await.unwrap();
     assert_eq!(format!("{refused:?}"), format!("{receipts:?}"), "those alone");

@@ -34,10 +34,14 @@ pub(super) async fn operate(sim: &Sim, slots: &[Slot]) {
     }
 }
 
-/// Asks for it; a worker that died before it was on disk did not hear of it.
+/// Asks for it. A worker that cannot write it down stops, as its own watch would have it within an interval.
 async fn control(sim: &Sim, live: Live, control: Control) -> bool {
     sim.log.say(|| format!("an operator asks for {control:?}"));
-    live.engine.set_control(control).await.is_ok()
+    let done = live.engine.set_control(control).await.is_ok();
+    if !done {
+        live.phase.send_replace(Phase::Drain);
+    }
+    done
 }
 
 /// Pauses a worker, looks that it stands still for a while, through crashes and restarts too, and resumes it.

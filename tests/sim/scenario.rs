@@ -181,6 +181,11 @@ impl Scenario {
         } else if dice.per_mille(300) {
             self.more.push(self.tagged(&mut dice));
         }
+        if let Some(tagged) = self.more.iter_mut().find(|rule| !rule.tags.is_empty())
+            && dice.per_mille(300)
+        {
+            tagged.target_prefix = "gold/".to_owned();
+        }
         // Where nothing else keeps this one from becoming equal: a lost event is found only by a comparison.
         let others = self.lost + self.archived > 0 || self.brake < 1_000;
         self.shut = self.far.is_some() && !others && dice.per_mille(500);
@@ -203,7 +208,7 @@ impl Scenario {
         }
     }
 
-    /// A rule for objects with a certain tag, which go to the same keys.
+    /// A rule for objects with a certain tag.
     fn tagged(&self, dice: &mut Dice) -> Rule {
         let Rule { prefix, history, target_prefix, stamp, acl, .. } = self.rule.clone();
         let tags = Tags::from([("class".to_owned(), "gold".to_owned())]);
@@ -277,6 +282,12 @@ impl Scenario {
     pub(super) fn tells_repeats(&self) -> bool {
         let looks = self.workers == 1 || (self.ack == Ack::Settled && self.source == Versioning::Enabled);
         looks && (self.rule.stamp || self.targets_keep_versions())
+    }
+
+    /// Whether old versions find their places at once. A marker on top is like nothing there to S3's conditions: two workers
+    /// that insert what was restored late do not see what the other has put between.
+    pub(super) fn keeps_places(&self) -> bool {
+        self.workers == 1 || self.archived == 0
     }
 
     /// Whether events come in the order of their changes. The queue itself mixes them where it may, so only with one

@@ -12,7 +12,7 @@
 //! They hold of each target for itself, by the rules that lead there; for versions that are archived and not restored they
 //! hold of everything else.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use repl::model::object::{Encryption, Key, Lock, Tags, Timestamp, Versioning};
 use repl::model::stamp::Stamp;
@@ -36,6 +36,8 @@ pub(crate) struct Promise {
     pub(crate) in_order: bool,
     /// Whether each replica can be told to be of its version: else equal bytes count for every version that has them.
     pub(crate) told_apart: bool,
+    /// Whether old versions must stand in their places, or merely somewhere.
+    pub(crate) in_place: bool,
 }
 
 /// One line about a version.
@@ -64,17 +66,23 @@ impl Promise {
         matching.filter(|rule| tagged(rule)).max_by_key(|rule| rule.priority)
     }
 
-    /// Where a key leads that is in scope at all: rules that differ in tags alone lead to the same place.
-    fn place(&self, key: &Key) -> Option<(Key, History)> {
-        let matching = self.rules.iter().filter(|rule| rule.enabled && key.as_str().starts_with(&rule.prefix));
-        matching.max_by_key(|rule| rule.priority).map(|rule| (rule.target_key(key), rule.history))
+    /// Where versions of a key may lead, each with how much of the past is brought there by all rules that lead there.
+    fn places(&self, key: &Key) -> BTreeMap<Key, History> {
+        let mut places = BTreeMap::new();
+        for rule in self.rules.iter().filter(|rule| rule.enabled && key.as_str().starts_with(&rule.prefix)) {
+            let history = places.entry(rule.target_key(key)).or_insert(rule.history);
+            if rule.history == History::Latest {
+                *history = History::Latest;
+            }
+        }
+        places
     }
 
-    /// Whether a delete marker on top of these versions is brought: what it hides decides.
-    fn brings_marker(&self, key: &Key, versions: &[Stored]) -> bool {
-        let hidden = versions.iter().rev().find_map(|stored| stored.object.as_ref());
-        let none = Tags::new();
-        self.rule(key, hidden.map_or(&none, |object| &object.tags)).is_some_and(|rule| rule.delete_markers)
+    /// The rule that holds for what is current, and where that is to be: a marker's is that of what it hides.
+    fn rule_of_newest(&self, key: &Key, versions: &[Stored]) -> Option<(&Rule, Key)> {
+        let newest = versions.iter().rev().find_map(|stored| stored.object.as_ref());
+        let rule = self.rule(key, newest.map_or(&Tags::new(), |object| &object.tags))?;
+        Some((rule, rule.target_key(key)))
     }
 }
 
@@ -83,15 +91,16 @@ pub(crate) fn broken(source: &Bucket, target: &Bucket, promise: &Promise) -> Vec
     let mut found = foreign_bytes(source, target, promise);
     let keys: BTreeSet<&Key> = source.ever.iter().map(|(key, _)| key).collect();
     for key in keys {
-        let Some((there, history)) = promise.place(key) else { continue };
         if promise.frozen.contains(key) {
             continue;
         }
         if !promise.purged.contains(key) {
-            found.extend(newest(source, target, promise, (key, &there)));
+            found.extend(newest(source, target, promise, key));
         }
-        if keeps_all(source, target, history) {
-            found.extend(whole_history(source, target, promise, (key, &there)));
+        for (there, history) in promise.places(key) {
+            if keeps_all(source, target, history) {
+                found.extend(whole_history(source, target, promise, (key, &there)));
+            }
         }
     }
     found
@@ -156,38 +165,37 @@ fn foreign_bytes(source: &Bucket, target: &Bucket, promise: &Promise) -> Vec<Str
 }
 
 /// I3 for the newest version.
-fn newest(source: &Bucket, target: &Bucket, promise: &Promise, (key, there): (&Key, &Key)) -> Option<String> {
-    let (left, right) = (source.current(key), target.current(there));
-    let told = || {
-        let line = |key: &Key, stored: Option<&Stored>| stored.map(|stored| line(&(key.clone(), stored.clone())));
-        format!("I3: newest of {key:?}: source {:?}, target {:?}", line(key, left), line(there, right))
-    };
+fn newest(source: &Bucket, target: &Bucket, promise: &Promise, key: &Key) -> Option<String> {
+    let versions = source.keys.get(key)?;
+    // No rule asks for what it is: then nothing is said of the key.
+    let (rule, there) = promise.rule_of_newest(key, versions)?;
+    let (left, right) = (versions.last()?, target.current(&there));
     let visible = right.and_then(|stored| stored.object.as_ref());
-    match left.map(|stored| stored.object.as_ref()) {
-        None => None,
+    let right_so = match &left.object {
         // Without markers the newest object stays visible.
-        Some(None) => (promise.brings_marker(key, &source.keys[key]) && visible.is_some()).then(told),
-        Some(Some(object)) => {
-            // No rule asks for what it is: then nothing is said of the key.
-            let rule = promise.rule(key, &object.tags)?;
-            let equal = visible.is_some_and(|replica| {
-                same_content(object, replica)
-                    && same_belongings(promise, rule, object, replica)
-                    && as_ruled(rule, object, replica)
-            });
-            (!equal).then(told)
-        }
-    }
+        None => !rule.delete_markers || visible.is_none(),
+        Some(object) => visible.is_some_and(|replica| {
+            same_content(object, replica)
+                && same_belongings(promise, rule, object, replica)
+                && as_ruled(rule, object, replica)
+        }),
+    };
+    let told = |key: &Key, stored: &Stored| line(&(key.clone(), stored.clone()));
+    (!right_so).then(|| {
+        let right = right.map(|stored| told(&there, stored));
+        format!("I3: newest of {key:?}: source {:?}, target {right:?}", told(key, left))
+    })
 }
 
 /// I3 for the whole history, and P2: no version too many but those that a late one brought along.
 fn whole_history(source: &Bucket, target: &Bucket, promise: &Promise, (key, there): (&Key, &Key)) -> Vec<String> {
     let mut found = Vec::new();
-    let is_wanted = |object: &Object| promise.rule(key, &object.tags).is_some();
+    let is_wanted =
+        |object: &Object| promise.rule(key, &object.tags).is_some_and(|rule| rule.target_key(key) == *there);
     let wanted = source.keys.get(key).into_iter().flatten();
     let wanted: Vec<&Stored> = wanted.filter(|stored| stored.object.as_ref().is_some_and(is_wanted)).collect();
     let replicas: Vec<&Stored> = target.keys.get(there).into_iter().flatten().filter(|s| s.object.is_some()).collect();
-    if !promise.told_apart {
+    if !promise.told_apart || !promise.in_place {
         let mut lost =
             wanted.iter().filter(|version| !replicas.iter().any(|replica| is_replica(promise, key, version, replica)));
         found.extend(lost.next().map(|lost| format!("I3: {} is not there", line(&(key.clone(), (*lost).clone())))));

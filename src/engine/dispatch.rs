@@ -22,14 +22,12 @@ use super::settle::Ended;
 use super::spending::{self, Entry, Paid};
 use super::{Phase, Shared};
 
-/// Transfers at once to begin with, and the most that are ever tried: beyond it a t4g.nano's two cores are busy.
-const START: usize = 16;
+/// Transfers at once to begin with, of which a store at hand is well used, and the most that are ever tried: beyond it a
+/// t4g.nano's two cores are busy.
+const START: usize = 32;
 const MOST: usize = 128;
 /// How long one look of the pace controller takes in.
 const WINDOW: Duration = Duration::from_millis(500);
-/// One lane is claimed ahead for so many at work: a claim is a trip to the ledger's thread, and one for each object would
-/// cost as much as the object's own settlement.
-const AHEAD: usize = 2;
 /// Lanes of large objects that are claimed and wait for others of their kind, so that small ones behind them are found.
 const LARGE_AHEAD: usize = 256;
 /// The longest sleep without a look at the ledger: deferred jobs and probes come due without a sound.
@@ -38,7 +36,7 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(1);
 /// How long what has ended waits for others on its way to the ledger, while there is other work under way: a trip for each
 /// object would cost as much as a request for it. Within one lane nothing waits, as a key's next change builds on the one
 /// before.
-const COMPANY: Duration = Duration::from_millis(10);
+const COMPANY: Duration = Duration::from_millis(50);
 
 /// What a lane leaves: its last job's end, where that is still to be settled.
 type Left = Result<Option<Ended>, Fault>;
@@ -69,7 +67,9 @@ pub(super) async fn dispatch<W: World>(shared: Arc<Shared<W>>) -> Result<(), Fau
         }
         let (begins, has_room) = (ready.begins(limit, free), ready.large.len() < LARGE_AHEAD);
         if ask && !paused && has_room && free > begins {
-            let most = free - begins + limit / AHEAD;
+            // As many again ahead: a claim is a trip to the ledger's thread, and one for each object would cost as much
+            // as the object's own settlement.
+            let most = free - begins + limit;
             // What ends gives its key back only now, and a claim may stop early: as long as there is any, ask on.
             let settled = !ended.list.is_empty();
             let (claimed, ()) = tokio::try_join!(claim(&shared, most), shared.settle(ended.take()))?;

@@ -217,8 +217,8 @@ impl Kv for SledKv {
 
     fn floor(&self, from: &[u8], upto: &[u8]) -> Result<Option<Entry>, Fault> {
         self.held().floor(from, upto, &|from, upto| {
-            let within = self.db.range::<&[u8], (Bound<&[u8]>, Bound<&[u8]>)>((from, upto));
-            within.rev().next().transpose().map(owned).map_err(|error| read_fault(&error))
+            let mut within = self.db.range::<&[u8], (Bound<&[u8]>, Bound<&[u8]>)>((from, upto));
+            within.next_back().transpose().map(owned).map_err(|error| read_fault(&error))
         })
     }
 

@@ -95,3 +95,65 @@ impl Held {
 fn weight(key: usize, value: Option<&Vec<u8>>) -> u64 {
     (key + value.map_or(0, Vec::len)) as u64
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    type Map = BTreeMap<Vec<u8>, Vec<u8>>;
+
+    fn key() -> impl Strategy<Value = Vec<u8>> {
+        proptest::collection::vec(0..3_u8, 1..3)
+    }
+
+    fn batch() -> impl Strategy<Value = Batch> {
+        proptest::collection::vec((key(), proptest::option::of(proptest::collection::vec(any::<u8>(), 0..4))), 0..8)
+    }
+
+    fn change(map: &mut Map, batch: &Batch) {
+        for (key, value) in batch {
+            match value {
+                Some(value) => map.insert(key.clone(), value.clone()),
+                None => map.remove(key),
+            };
+        }
+    }
+
+    fn owned((key, value): (&Vec<u8>, &Vec<u8>)) -> Entry {
+        (key.clone(), value.clone())
+    }
+
+    proptest! {
+        /// Changes on top of a store read like a store that has them, and are as many bytes as they say.
+        #[test]
+        fn what_is_held_reads_as_if_it_were_stored(
+            below in batch(), above in proptest::collection::vec(batch(), 0..5), one in key(), other in key()
+        ) {
+            let (mut stored, mut held) = (Map::new(), Held::default());
+            change(&mut stored, &below);
+            let mut whole = stored.clone();
+            for batch in above {
+                change(&mut whole, &batch);
+                held.take_in(batch);
+            }
+            let (from, upto) = if one <= other { (one, other) } else { (other, one) };
+            let found = held.get(&from).map(|value| value.map(<[u8]>::to_vec));
+            prop_assert_eq!(found.unwrap_or_else(|| stored.get(&from).cloned()), whole.get(&from).cloned());
+            let last = |from: Bound<&[u8]>, upto: Bound<&[u8]>| Ok::<_, ()>(stored.range::<[u8], _>((from, upto)).next_back().map(owned));
+            let floor = held.floor(&from, &upto, &last).unwrap();
+            prop_assert_eq!(floor, whole.range(from.clone()..=upto.clone()).next_back().map(owned));
+            if from < upto {
+                let first = |after: Bound<&[u8]>, end: Bound<&[u8]>| Ok::<_, ()>(stored.range::<[u8], _>((after, end)).next().map(owned));
+                let next = held.next(&from, &upto, &first).unwrap();
+                let bounds = (Excluded(from.as_slice()), Excluded(upto.as_slice()));
+                prop_assert_eq!(next, whole.range::<[u8], _>(bounds).next().map(owned));
+            }
+            let bytes: usize = held.changes().map(|(key, value)| key.len() + value.map_or(0, <[u8]>::len)).sum();
+            prop_assert_eq!(held.bytes(), bytes as u64);
+        }
+    }
+}

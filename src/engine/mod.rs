@@ -201,7 +201,7 @@ struct Shared<W: World> {
     /// Targets that have refused bytes without a digest sent ahead of them.
     digests: Mutex<BTreeSet<TargetId>>,
     /// What targets were seen to make the ETag of a part.
-    part_etags: Mutex<BTreeMap<TargetId, multipart::part_md5::PartEtag>>,
+    part_etags: Mutex<BTreeMap<TargetId, multipart::etags::PartEtag>>,
     keys: keys::Proofs,
     intake: intake::Order,
     /// Messages held until their work is settled (`Ack::Settled`).

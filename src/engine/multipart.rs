@@ -30,9 +30,9 @@ use super::replicate::{At, Stop};
 use super::transfer::{Carried, Sent, Shipment, copied};
 use super::verify::{Expected, Verdict};
 use super::{Phase, Shared};
-use part_md5::Md5;
+use etags::Md5;
 
-pub(super) mod part_md5;
+pub(super) mod etags;
 
 /// Parts of one object under way at once at most; the budget may permit fewer.
 const PARTS_AT_ONCE: usize = 16;

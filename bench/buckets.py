@@ -54,7 +54,7 @@ def write_small(s3, bucket: str, count: int, size: int, prefix: str) -> None:
             pass
 
 
-def write_large(s3, bucket: str, count: int, size: int) -> None:
+def write_parts(s3, bucket: str, count: int, size: int) -> None:
     body = os.urandom(PART_BYTES)
     for number in range(count):
         place = {"Bucket": bucket, "Key": f"large/{number}"}
@@ -65,6 +65,13 @@ def write_large(s3, bucket: str, count: int, size: int) -> None:
             sent = s3.upload_part(**place, UploadId=upload, PartNumber=part, Body=unlike)
             parts.append({"PartNumber": part, "ETag": sent["ETag"]})
         s3.complete_multipart_upload(**place, UploadId=upload, MultipartUpload={"Parts": parts})
+
+
+def write_whole(s3, bucket: str, count: int, size: int) -> None:
+    """Each in one request, so that its ETag is one of a single part."""
+    body = os.urandom(PART_BYTES) * (size // PART_BYTES)
+    for number in range(count):
+        s3.put_object(Bucket=bucket, Key=f"large/{number}", Body=number.to_bytes(8, "big") + body[8:])
 
 
 def listed(s3, bucket: str) -> dict[str, int]:

@@ -471,6 +471,12 @@ pub trait ChangeQueue: Send + Sync + 'static {
 
     /// How full it is.
     fn depth(&self) -> impl Future<Output = Result<QueueDepth, Fault>> + Send;
+
+    /// How many messages it has given up, approximately: each was received too often and never deleted, and may tell of
+    /// a change that nobody has taken in. `None` where it gives none up, but hands them out until they expire.
+    fn dead_letters(&self) -> impl Future<Output = Result<Option<u64>, Fault>> + Send {
+        std::future::ready(Ok(None))
+    }
 }
 
 /// What the key service tells of one KMS key.

@@ -324,6 +324,41 @@ async fn a_queue_that_is_gone_is_told() {
     worker.end(PATIENCE).await.expect_code(0);
 }
 
+/// P1, P8: a message that was handed out too often lies where no worker looks, so it is told until it has come back.
+#[tokio::test]
+async fn what_the_queue_gave_up_is_told_until_it_is_back() {
+    let pair = Setup::on(Server::Ministack, Server::Ministack).build().await;
+    pair.source.put("k", "v").await;
+    let lost = pair.take_all_events(1).await.remove(0);
+    pair.sqs.send_message().queue_url(&pair.dead_letter_url).message_body(&lost.body).send().await.unwrap();
+
+    let ended = command(&pair, &["run", "--until-idle=1s"]).await.expect_code(1);
+    assert!(ended.stderr.contains("has given messages up into its dead-letter queue"), "{}", ended.stderr);
+    let checked = asked(&pair, &["check", "--read-only"]).await;
+    let row = checked["checks"].as_array().unwrap().iter().find(|row| row["name"] == "dead-letters").unwrap();
+    assert_eq!(row["outcome"], "fail", "{row}");
+    assert!(row["fix"].as_str().unwrap().contains("start-message-move-task --source-arn arn:aws:sqs:"), "{row}");
+
+    let mut worker = started(&pair).await;
+    eventually("it knows of the dead letter", PATIENCE, async || {
+        asked(&pair, &["status"]).await["queue"]["dead_letters"] == 1
+    })
+    .await;
+    let status = asked(&pair, &["status"]).await;
+    assert_eq!(status["caught_up"], Value::Null, "{status}");
+    let doubt = status["rpo"]["doubt"].as_str().unwrap();
+    assert!(doubt.contains("the dead-letter queue holds 1 message"), "{doubt}");
+    says(&pair, &["status"], 0, &["dead letters  1: changes in them may be missing"]).await;
+
+    // Given back, as a redrive does it.
+    pair.sqs.purge_queue().queue_url(&pair.dead_letter_url).send().await.unwrap();
+    pair.put_message(&lost.body).await;
+    says(&pair, &["drain"], 0, &["drained"]).await;
+    worker.end(PATIENCE).await.expect_code(0);
+    command(&pair, &["run", "--until-idle=1s"]).await.expect_code(0);
+    assert_eq!(compare(&pair).await, NOTHING);
+}
+
 /// Limits change at once, are told with who set them, and hold over a restart until they are reset.
 #[tokio::test]
 async fn limits_change_while_the_worker_runs() {

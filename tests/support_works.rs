@@ -176,6 +176,12 @@ fn only_a_late_version_excuses_one_too_many() {
     for broken in ["a", "a b c c", "a a b c", "a b c b", "b a c", "a b x c", "a b c a b c"] {
         assert!(judged("a b c", broken).is_err(), "{broken}");
     }
+    assert_eq!(judged("a - c", "a c"), Ok(1), "a marker that came after its successor is left out");
+    assert_eq!(judged("a - c", "c a c"), Ok(2));
+    for broken in ["a", "a -", "c a", "- c"] {
+        assert!(judged("a - c", broken).is_err(), "{broken}");
+    }
+    assert!(judged("a -", "a").is_err(), "the newest is always due");
     assert!(judged("a", "a a").is_err());
     assert!(judged("a -", "a - -").is_err());
 }

@@ -24,13 +24,13 @@ use crate::model::fault::{Disposition, Fault, FaultKind, Side};
 use crate::model::object::{Key, KeyOrder, Listed, VersionEntry};
 use crate::plan::retry::Policy;
 
-/// Pages under way at once: S3 answers thousands of LISTs a second, one client's parsing is the limit long before.
-const WIDEST: usize = 8;
-/// Ranges of the row that are worked on at most, pages that a range holds ready at most, and about how many pages a
-/// cut-off range gets: together they bound memory to some 50 pages of a thousand keys a side.
-const ROW: usize = 12;
-const AHEAD: usize = 3;
+/// Pages under way at once, and ranges of the row that are worked on: S3 answers thousands of LISTs a second, one client's
+/// parsing is the limit long before.
+const WIDEST: usize = 5;
+/// About how many pages a cut-off range gets, and how many a range holds ready at most: as many, or the reader would wait
+/// for the rest of each range. Together with the above they bound memory to some 25 pages of a thousand keys a side.
 const STRIDE: u32 = 4;
+const AHEAD: usize = STRIDE as usize;
 /// Fewer keys tell too little of how keys go on.
 const TELLING: usize = 50;
 /// Tries of one page: with the waits below about half a minute, after which an outage is not a hiccup.
@@ -396,7 +396,7 @@ impl<P: Pages> Ranges<P> {
             let waiting = self
                 .row
                 .iter_mut()
-                .take(ROW)
+                .take(WIDEST)
                 .find(|range| matches!(range.state, State::Idle) && range.ready.len() < AHEAD);
             if let Some(range) = waiting {
                 range.state = State::UnderWay;
@@ -404,7 +404,7 @@ impl<P: Pages> Ranges<P> {
                 let pages = self.pages.clone();
                 let asked = async move { (id, patiently(|| pages.page(&prefix, from.clone())).await) };
                 self.under_way.spawn(meter::carried(asked));
-            } else if self.row.len() >= ROW || !self.cut() {
+            } else if self.row.len() >= WIDEST || !self.cut() {
                 return;
             }
         }

@@ -1,5 +1,6 @@
 //! One SQS queue of S3 events, as [`ChangeQueue`].
 
+use std::collections::HashMap;
 use std::fmt;
 use std::time::Duration;
 
@@ -90,6 +91,18 @@ impl SqsQueue {
         Some(Delivery { receipt, id: message.message_id.unwrap_or_default(), body, content })
     }
 
+    /// Attributes of a queue, by name.
+    async fn attributes<const N: usize>(
+        &self,
+        url: &str,
+        names: [QueueAttributeName; N],
+        site: &Site,
+    ) -> Result<HashMap<QueueAttributeName, String>, Fault> {
+        let request = self.client.get_queue_attributes().queue_url(url).set_attribute_names(Some(names.to_vec()));
+        let output = request.send().await.map_err(|error| site.explain(&error))?;
+        Ok(output.attributes.unwrap_or_default())
+    }
+
     async fn delete_ten(&self, receipts: &[Receipt]) -> Result<Vec<Receipt>, Fault> {
         let site = self.site("delete messages");
         let entries = receipts
@@ -160,6 +173,21 @@ impl Batches {
     }
 }
 
+/// A number that a queue must tell.
+fn counted(told: &HashMap<QueueAttributeName, String>, name: &QueueAttributeName, site: &Site) -> Result<u64, Fault> {
+    let value = told.get(name).and_then(|value| value.parse().ok());
+    value.ok_or_else(|| site.fault(FaultKind::Refused, format!("the queue does not tell {}", name.as_str())))
+}
+
+/// Where a queue's dead letters are. They must be in its own account and region (aws-semantics 7.2), so only the name
+/// differs. `None` where the policy names none.
+fn dead_letter_url(url: &str, redrive_policy: &str) -> Option<String> {
+    let policy: serde_json::Value = serde_json::from_str(redrive_policy).ok()?;
+    let (_, name) = policy.get("deadLetterTargetArn")?.as_str()?.rsplit_once(':')?;
+    let (place, _) = url.trim_end_matches('/').rsplit_once('/')?;
+    Some(format!("{place}/{name}"))
+}
+
 impl ChangeQueue for SqsQueue {
     type Receipt = Receipt;
 
@@ -197,25 +225,24 @@ impl ChangeQueue for SqsQueue {
     }
 
     async fn depth(&self) -> Result<QueueDepth, Fault> {
+        use QueueAttributeName::{ApproximateNumberOfMessages, ApproximateNumberOfMessagesNotVisible};
         let site = self.site("read queue depth");
-        let output = self
-            .client
-            .get_queue_attributes()
-            .queue_url(&self.url)
-            .attribute_names(QueueAttributeName::ApproximateNumberOfMessages)
-            .attribute_names(QueueAttributeName::ApproximateNumberOfMessagesNotVisible)
-            .send()
-            .await
-            .map_err(|error| site.explain(&error))?;
-        let told = output.attributes.unwrap_or_default();
-        let count = |name: QueueAttributeName| {
-            let value = told.get(&name).and_then(|value| value.parse().ok());
-            value.ok_or_else(|| site.fault(FaultKind::Refused, format!("the queue does not tell {}", name.as_str())))
-        };
+        let names = [ApproximateNumberOfMessages, ApproximateNumberOfMessagesNotVisible];
+        let told = self.attributes(&self.url, names, &site).await?;
         Ok(QueueDepth {
-            visible: count(QueueAttributeName::ApproximateNumberOfMessages)?,
-            in_flight: count(QueueAttributeName::ApproximateNumberOfMessagesNotVisible)?,
+            visible: counted(&told, &ApproximateNumberOfMessages, &site)?,
+            in_flight: counted(&told, &ApproximateNumberOfMessagesNotVisible, &site)?,
         })
+    }
+
+    async fn dead_letters(&self) -> Result<Option<u64>, Fault> {
+        let site = self.site("read the dead-letter queue");
+        let told = self.attributes(&self.url, [QueueAttributeName::RedrivePolicy], &site).await?;
+        let policy = told.get(&QueueAttributeName::RedrivePolicy).map(String::as_str);
+        let Some(url) = policy.and_then(|policy| dead_letter_url(&self.url, policy)) else { return Ok(None) };
+        let name = QueueAttributeName::ApproximateNumberOfMessages;
+        let told = self.attributes(&url, [name.clone()], &site).await?;
+        counted(&told, &name, &site).map(Some)
     }
 }
 
@@ -225,6 +252,18 @@ mod tests {
 
     fn receipt(name: &str) -> Receipt {
         Receipt(name.to_owned())
+    }
+
+    #[test]
+    fn dead_letters_are_beside_their_queue() {
+        let url = "https://sqs.eu-west-2.amazonaws.com/111122223333/repl-events";
+        let policy = r#"{"deadLetterTargetArn":"arn:aws:sqs:eu-west-2:111122223333:lost","maxReceiveCount":"5"}"#;
+        let there = Some("https://sqs.eu-west-2.amazonaws.com/111122223333/lost".to_owned());
+        assert_eq!(dead_letter_url(url, policy), there);
+        assert_eq!(dead_letter_url(&format!("{url}/"), policy), there);
+        for none in ["", "{}", "no JSON"] {
+            assert_eq!(dead_letter_url(url, none), None, "{none}");
+        }
     }
 
     #[test]

@@ -85,7 +85,7 @@ impl Report {
             "brake": brake::unknown(),
             "replicated": {"operations": null, "bytes": null},
             "latency_seconds": {"p50": null, "p99": null, "max": null},
-            "queue": {"visible": null, "in_flight": null, "seen_empty": null, "fault": null},
+            "queue": {"visible": null, "in_flight": null, "dead_letters": null, "seen_empty": null, "fault": null},
             "rules": rules,
             "paused": null,
             "paused_until": null,
@@ -122,9 +122,9 @@ impl Report {
         self.0.to_string()
     }
 
-    /// Whether something failed, or is held by the brake, and is recorded.
+    /// Whether something failed, is held by the brake or was given up by the queue, and is recorded.
     pub(super) fn differs(&self) -> bool {
-        ["/failed", "/quarantined", "/brake/held"]
+        ["/failed", "/quarantined", "/brake/held", "/queue/dead_letters"]
             .iter()
             .any(|place| self.0.pointer(place).and_then(Value::as_u64).unwrap_or(0) > 0)
     }
@@ -182,6 +182,7 @@ impl Facts<'_> {
             "queue": {
                 "visible": depth.map(|depth| depth.visible),
                 "in_flight": depth.map(|depth| depth.in_flight),
+                "dead_letters": queue.and_then(|queue| queue.dead_letters),
                 "seen_empty": queue.and_then(|queue| queue.seen_empty).map(Timestamp::rfc3339),
                 "fault": queue.and_then(|queue| queue.fault.as_ref()).map(ToString::to_string),
             },
@@ -221,7 +222,8 @@ impl Facts<'_> {
             return Some(false);
         }
         let queue = &self.snapshot?.queue;
-        if queue.fault.is_some() {
+        // What was given up may tell of a change that nobody has taken in.
+        if queue.fault.is_some() || queue.gave_up.is_some() {
             return None;
         }
         // A time in the future means that the clock was set back: then nothing is known to be fresh.
@@ -479,6 +481,11 @@ fn table(report: &Value) -> String {
     }
     if let Some(fault) = report.pointer("/queue/fault").and_then(Value::as_str) {
         text.push_str(&format!("queue fault   {fault}; `repl check` tells what mends it\n"));
+    }
+    if let Some(count) = report.pointer("/queue/dead_letters").and_then(Value::as_u64).filter(|count| *count > 0) {
+        text.push_str(&format!(
+            "dead letters  {count}: changes in them may be missing; `repl check` tells what to do\n"
+        ));
     }
     for (place, rule) in report.get("rules").and_then(Value::as_array).into_iter().flatten().enumerate() {
         let id = rule.get("id").and_then(Value::as_str).unwrap_or_default();

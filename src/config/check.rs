@@ -20,6 +20,9 @@ const LEAST_MEMORY: u64 = 16 << 20;
 const MOST_TAGS: usize = 10;
 /// S3 allows a key 1,024 bytes (aws-semantics 3.1).
 const LONGEST_KEY: usize = 1024;
+/// Native replication takes so many for a bucket (PutBucketReplication). Each is held against all others here, and every
+/// event against all.
+const MOST_RULES: usize = 1000;
 /// The storage classes that S3 knows in PutObject; directory buckets and Outposts have their own and are no targets.
 pub(super) const STORAGE_CLASSES: [&str; 8] = [
     "STANDARD",
@@ -38,7 +41,11 @@ pub(super) fn all(file: &File<'_>, config: &Config) {
     queue(file, config);
     set_up_keys(file, config);
     targets(file, config);
-    for (nth, rule) in config.rules.iter().enumerate() {
+    if config.rules.len() > MOST_RULES {
+        let found = config.rules.len();
+        file.refuse("rules", format!("{found} are too many, accepted are {MOST_RULES}, as native replication takes"));
+    }
+    for (nth, rule) in config.rules.iter().enumerate().take(MOST_RULES) {
         rule_alone(file, nth, rule);
         rule_against_sides(file, config, nth, rule);
         rule_against_rules(file, config, nth, rule);
@@ -229,25 +236,28 @@ fn rule_against_rules(file: &File<'_>, config: &Config, nth: usize, rule: &Rule)
     if rule.id.as_str().is_empty() {
         return;
     }
-    for (before, earlier) in config.rules.iter().enumerate().take(nth) {
-        if earlier.id == rule.id {
-            let id = rule.id.as_str();
-            file.refuse(
-                &rule_path(nth, "id"),
-                format!("{id:?} is the id of rules[{before}] too, accepted is an id of its own"),
-            );
-        }
-        let rivals = earlier.enabled && rule.enabled && earlier.target == rule.target;
-        if rivals && earlier.priority == rule.priority && earlier.meets(rule) {
-            file.refuse(
-                &rule_path(nth, "priority"),
-                format!(
-                    "it is {} as in rules[{before}], which has the same target and can claim the same keys, \
-                     accepted is a priority of its own",
-                    rule.priority
-                ),
-            );
-        }
+    // The first one of each kind says enough: who mends that finds the next.
+    let earlier = || config.rules.iter().enumerate().take(nth);
+    if let Some((before, _)) = earlier().find(|(_, earlier)| earlier.id == rule.id) {
+        let id = rule.id.as_str();
+        file.refuse(
+            &rule_path(nth, "id"),
+            format!("{id:?} is the id of rules[{before}] too, accepted is an id of its own"),
+        );
+    }
+    let rivals = |earlier: &Rule| {
+        let same = earlier.enabled && rule.enabled && earlier.target == rule.target;
+        same && earlier.priority == rule.priority && earlier.meets(rule)
+    };
+    if let Some((before, _)) = earlier().find(|(_, earlier)| rivals(earlier)) {
+        file.refuse(
+            &rule_path(nth, "priority"),
+            format!(
+                "it is {} as in rules[{before}], which has the same target and can claim the same keys, accepted is a \
+                 priority of its own",
+                rule.priority
+            ),
+        );
     }
 }
 

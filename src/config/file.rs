@@ -1,6 +1,6 @@
 //! The config as typed: TOML of which every key has a place, read section by section while all problems are collected.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 
 use toml_edit::{Array, Document, Item, TableLike, Value};
@@ -21,7 +21,12 @@ pub(super) struct File<'t> {
     /// Byte offset of each key and list element by its path.
     places: BTreeMap<String, usize>,
     problems: RefCell<Vec<Problem>>,
+    /// Problems beyond [`TOLD`].
+    more: Cell<usize>,
 }
+
+/// Problems that are told of one file: nobody mends more in one go, and each costs a look for its place.
+const TOLD: usize = 500;
 
 impl<'t> File<'t> {
     /// Reads TOML; the first error of syntax is the only one that can be told.
@@ -34,7 +39,7 @@ impl<'t> File<'t> {
         })?;
         let mut places = BTreeMap::new();
         note_places(&mut places, "", document.as_table());
-        Ok(Self { name, text, document, places, problems: RefCell::default() })
+        Ok(Self { name, text, document, places, problems: RefCell::default(), more: Cell::default() })
     }
 
     /// Reads the whole file as one section.
@@ -44,6 +49,10 @@ impl<'t> File<'t> {
 
     /// Records a problem with the key of that path; where that key is absent, it stands at the section it would be in.
     pub(super) fn refuse(&self, path: &str, message: impl Into<String>) {
+        if self.problems.borrow().len() >= TOLD {
+            self.more.set(self.more.get().saturating_add(1));
+            return;
+        }
         let mut place = path;
         let offset = loop {
             if let Some(offset) = self.places.get(place) {
@@ -65,7 +74,12 @@ impl<'t> File<'t> {
 
     /// The result, if nothing was refused.
     pub(super) fn finish<T>(self, meant: T) -> Result<T, Errors> {
-        let problems = self.problems.into_inner();
+        let mut problems = self.problems.into_inner();
+        if self.more.get() > 0 {
+            let (line, column) = position(self.text, self.text.len());
+            let message = format!("{} more problems are not shown; mend these first", self.more.get());
+            problems.push(Problem { line, column, key: String::new(), message });
+        }
         if problems.is_empty() { Ok(meant) } else { Err(Errors::new(self.name, problems)) }
     }
 }

@@ -40,6 +40,20 @@ fn said_of(from: &str, to: &str) -> String {
     parse(&LEAST.replace(from, to), "repl.toml").unwrap_err().to_string()
 }
 
+/// Found by damaged text in which one block stood 2,500 times: each was held against each, and all pairs were told.
+#[test]
+fn a_config_of_many_mistakes_is_answered_briefly() {
+    let rule = "[[rules]]\nid = \"one\"\ntarget = \"dr\"\n";
+    let few = said(&rule.repeat(3));
+    assert_eq!(few.lines().count(), 6, "of each pair the first is told, by id and by priority: {few}");
+    let many = said(&rule.repeat(2_500));
+    assert!(many.contains("rules: 2501 are too many, accepted are 1000, as native replication takes"), "{many}");
+    let unknown: String = (0..2_000).map(|n| format!("key{n} = 1\n")).collect();
+    let said = said(&unknown);
+    assert_eq!(said.lines().count(), 501);
+    assert!(said.ends_with(": 1500 more problems are not shown; mend these first"), "{said}");
+}
+
 #[test]
 fn the_least_config_has_the_documented_defaults() {
     let config = meant("");

@@ -9,7 +9,7 @@ use governor::clock::Clock as RateClock;
 use governor::middleware::NoOpMiddleware;
 use governor::state::{InMemoryState, NotKeyed};
 use governor::{Quota, RateLimiter};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit, watch};
 use tokio::time::Instant;
 
 pub use crate::model::limits::Concurrency;
@@ -37,6 +37,20 @@ impl Default for Limits {
 pub const PIPE: u64 = 512 << 10;
 
 const KIB: u64 = 1 << 10;
+/// Parts that move through this machine at once, beyond one of each object: over a way of 80 ms each begins slowly, so one
+/// object alone needs many; shared by several, they keep within 40 MiB of resident memory.
+const STREAMED: usize = 10;
+/// The same of parts that the store copies: they cost a connection that is silent, and no memory.
+const COPIED: usize = 48;
+
+/// Who moves the bytes of a part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Mover {
+    /// The worker: GET, then `UploadPart`.
+    Worker,
+    /// The store: `UploadPartCopy`.
+    Store,
+}
 
 /// Bytes of memory that are spoken for. Dropping it gives them back.
 #[derive(Debug)]
@@ -99,6 +113,8 @@ pub struct Budget {
     memory: Arc<Semaphore>,
     memory_kib: u32,
     heavy: Arc<Semaphore>,
+    streamed: Semaphore,
+    copied: Semaphore,
     rates: watch::Sender<Rates>,
 }
 
@@ -118,6 +134,8 @@ impl Budget {
             memory: Arc::new(Semaphore::new(memory_kib as usize)),
             memory_kib,
             heavy: Arc::new(Semaphore::new(memory_kib as usize * 3 / 4)),
+            streamed: Semaphore::new(STREAMED),
+            copied: Semaphore::new(COPIED),
             rates: watch::channel(Rates {
                 bandwidth: follow(None, limits.bandwidth.map(kib)),
                 requests: follow(None, limits.requests_per_second),
@@ -160,6 +178,20 @@ impl Budget {
         let cells = kib(bytes).min(self.memory_kib * 3 / 4);
         let heavy = take(&self.heavy, cells).await?;
         Some((heavy, take(&self.memory, cells).await?))
+    }
+
+    /// Waits for the turn of a part: the one that its object has for itself, or one that all objects share. So one object
+    /// alone goes wide, and none waits for another.
+    pub(super) async fn turn<'s>(&'s self, mover: Mover, own: &'s Semaphore) -> Option<SemaphorePermit<'s>> {
+        let shared = match mover {
+            Mover::Worker => &self.streamed,
+            Mover::Store => &self.copied,
+        };
+        tokio::select! {
+            biased;
+            turn = own.acquire() => turn.ok(),
+            turn = shared.acquire() => turn.ok(),
+        }
     }
 
     /// Bytes of memory that may ever be taken by one large piece.
@@ -237,6 +269,26 @@ mod tests {
             budget.set(NonZeroU64::new(1 << 20), NonZeroU32::new(1));
         }
         assert!(start.elapsed() - same >= Duration::from_millis(3900), "told again, a limit is not begun anew");
+    }
+
+    /// One object alone has all turns, many share them, and each has one that no other can take.
+    #[tokio::test(start_paused = true)]
+    async fn parts_of_one_object_go_wide_and_of_many_share() {
+        let budget = Budget::new(&Limits::default());
+        let (first, second) = (Semaphore::new(1), Semaphore::new(1));
+        for (mover, shared) in [(Mover::Worker, STREAMED), (Mover::Store, COPIED)] {
+            let take = |own| tokio::time::timeout(Duration::from_secs(1), budget.turn(mover, own));
+            let mut held = Vec::new();
+            for _ in 0..=shared {
+                held.push(take(&first).await.expect("a turn"));
+            }
+            assert!(take(&first).await.is_err(), "no more than these");
+            let own = take(&second).await.expect("its own");
+            assert!(take(&second).await.is_err(), "the others are taken");
+            drop(held.pop());
+            assert!(take(&second).await.is_ok(), "what is given back is anybody's");
+            drop(own);
+        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -199,17 +199,43 @@ async fn acknowledge<W: World>(shared: &Shared<W>, queue: &W::Queue, receipts: V
     }
 }
 
-/// Asks the queue for its depth now and then.
+/// Looks at the depth after which there is one at the dead letters too: what is given up waits for an operator anyway.
+const DEPTHS_A_LOOK: usize = 4;
+
+/// Asks the queue for its depth now and then, and for what it has given up.
 pub(super) async fn gauge<W: World>(shared: Arc<Shared<W>>) -> Result<(), Fault> {
     let Some(queue) = shared.world.queue() else { return Ok(()) };
-    while shared.phase() == Phase::Run {
+    for look in (0..DEPTHS_A_LOOK).cycle() {
+        if shared.phase() != Phase::Run {
+            break;
+        }
         match queue.depth().await {
             Ok(depth) => shared.pulse.queue_depth(shared.now(), depth),
             Err(fault) => shared.pulse.queue_failed(&fault),
         }
+        if look == 0 {
+            look_at_dead_letters(&shared, queue).await;
+        }
         shared.sleep(shared.settings.gauge_every).await;
     }
     Ok(())
+}
+
+/// A message that was given up may be the only word of a change, so it is told until somebody has seen to it.
+async fn look_at_dead_letters<W: World>(shared: &Shared<W>, queue: &W::Queue) {
+    let before = shared.pulse.snapshot().queue.dead_letters;
+    let now = queue.dead_letters().await;
+    match &now {
+        Ok(Some(count)) if *count > before.unwrap_or_default() => tracing::error!(
+            messages = count,
+            "the queue has given messages up into its dead-letter queue: changes in them may be missing at the target; \
+             give them back to the queue (aws sqs start-message-move-task), or run `repl sync --full` and purge them"
+        ),
+        Ok(_) => {}
+        // Not to be permitted is no reason to stop, and `repl check` tells what permits it.
+        Err(fault) => tracing::debug!(%fault, "what the queue has given up is not known"),
+    }
+    shared.pulse.queue_gave_up(shared.now(), now.ok().flatten());
 }
 
 /// Messages whose work is not done yet, with `Ack::Settled`.

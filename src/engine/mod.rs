@@ -200,8 +200,8 @@ struct Shared<W: World> {
     server_side: Mutex<BTreeMap<TargetId, Proven>>,
     /// Targets that have refused bytes without a digest sent ahead of them.
     digests: Mutex<BTreeSet<TargetId>>,
-    /// Targets that were seen to make a part's ETag its MD5.
-    md5s: Mutex<BTreeSet<TargetId>>,
+    /// What targets were seen to make the ETag of a part.
+    part_etags: Mutex<BTreeMap<TargetId, multipart::etags::PartEtag>>,
     keys: keys::Proofs,
     intake: intake::Order,
     /// Messages held until their work is settled (`Ack::Settled`).
@@ -257,7 +257,7 @@ impl<W: World> Engine<W> {
             versioning: Mutex::default(),
             server_side: Mutex::default(),
             digests: Mutex::default(),
-            md5s: Mutex::default(),
+            part_etags: Mutex::default(),
             keys: keys::Proofs::default(),
             intake: intake::Order::default(),
             held: intake::Held::default(),

@@ -5,10 +5,11 @@
 //! when the parts' hashes come to what the source stores.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, PoisonError};
 
 use futures_util::{StreamExt, stream};
+use tokio::sync::Semaphore;
 
 use crate::fail::{self, Point};
 use crate::ledger::{PartSizes, SentPart, Upload};
@@ -18,31 +19,25 @@ use crate::model::object::{Found, Head, Lock, Tags};
 use crate::model::stamp::Stamp;
 use crate::plan::{decide, parts};
 use crate::ports::{
-    ByteStream, Completion, Condition, Fetched, ObjectStore, OpenUpload, Part, Payload, Pick, Read, Sealing,
-    UploadChecksum, UploadRef, World, Written,
+    ByteStream, Completion, Condition, Fetched, ObjectStore, OpenUpload, Part, Payload, Pick, Read, UploadChecksum,
+    UploadRef, World, Written,
 };
 
-use super::budget::PIPE;
+use super::budget::{Mover, PIPE};
 use super::digest::{self, Hashed};
 use super::follow::lock_change;
 use super::replicate::{At, Stop};
-use super::transfer::{Carried, Sent, Shipment, copied, sealing};
+use super::transfer::{Carried, Sent, Shipment, copied};
 use super::verify::{Expected, Verdict};
 use super::{Phase, Shared};
+use etags::Md5;
 
-/// Parts of one object under way at once; the memory budget may permit fewer.
-const PARTS_AT_ONCE: usize = 4;
+pub(super) mod etags;
+
+/// Parts of one object under way at once at most; the budget may permit fewer.
+const PARTS_AT_ONCE: usize = 16;
 /// `x-amz-copy-source-range` is refused for sources up to this size (aws-semantics 3.3).
 const RANGE_COPIED_ABOVE: u64 = 5 << 20;
-
-/// Who moves the bytes of a part.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Mover {
-    /// The worker: GET, then `UploadPart`.
-    Worker,
-    /// The store: `UploadPartCopy`.
-    Store,
-}
 
 /// One upload while it runs.
 struct Running<'a> {
@@ -55,6 +50,10 @@ struct Running<'a> {
     algorithm: Algorithm,
     /// Whether the parts' MD5s are wanted to compose the source's ETag: the worker's, or the target's.
     md5: bool,
+    /// Whether a part is out whose MD5 shows whether the target tells those of the others.
+    asking: AtomicBool,
+    /// The turn that this object has for itself.
+    own: Semaphore,
     mover: Mover,
 }
 
@@ -90,7 +89,10 @@ impl<W: World> Shared<W> {
             }
             Err(stop) => return Err(stop),
         };
-        let done = if self.tells_md5s(at, head) { as_told(done) } else { done };
+        let done = match self.with_md5s(at, &running, done).await {
+            Ok(done) => done,
+            Err(fault) => return Err(self.unlike(at, &running, fault).await),
+        };
         let whole = match verified(&running, &done) {
             Ok(whole) => whole,
             Err(fault) => return Err(self.give_up(at, &running, fault).await),
@@ -98,8 +100,7 @@ impl<W: World> Shared<W> {
         if whole.etag == EtagAgrees::No
             && let Err(fault) = self.read_again(at, &running, &done).await
         {
-            let corrupt = fault.kind == FaultKind::Corrupt;
-            return Err(if corrupt { self.give_up(at, &running, fault).await } else { fault.into() });
+            return Err(self.unlike(at, &running, fault).await);
         }
         let written = match self.complete(at, &running, &done, (whole.checksum.clone(), condition)).await {
             Ok(Completed::Written(written)) => written,
@@ -176,7 +177,9 @@ impl<W: World> Shared<W> {
     }
 
     /// The source's own kind of checksum where the parts can carry it, else CRC64NVME over the whole object. A
-    /// composite one needs each part's checksum before the part is sent, so the part must fit into memory.
+    /// composite one needs each part's checksum before the part is sent, so the part must fit into memory. A copy asks too,
+    /// though it may compare with nothing: SeaweedFS, not asked, refers to the chunks that it has in place of reading them,
+    /// and makes ETags of parts from those, which no source's ETag is composed of.
     fn checksum_to_ask(&self, head: &Head, mover: Mover, sizes: &[u64]) -> UploadChecksum {
         let usual = UploadChecksum { algorithm: Algorithm::Crc64Nvme, kind: ChecksumType::FullObject };
         let Some(stored) = &head.checksum else { return usual };
@@ -204,21 +207,26 @@ impl<W: World> Shared<W> {
         mut done: BTreeMap<u32, Done>,
     ) -> Result<BTreeMap<u32, Done>, Stop> {
         let ranges: Vec<(u32, (u64, u64))> = (1_u32..).zip(parts::ranges(&running.sizes)).collect();
-        let stopping = AtomicBool::new(false);
+        let failed = AtomicBool::new(false);
+        let stopping = || failed.load(Ordering::Relaxed) || self.phase() != Phase::Run;
         let todo = ranges.into_iter().filter(|(number, _)| !done.contains_key(number)).collect::<Vec<_>>();
         let sends = stream::iter(todo)
-            .take_while(|_| std::future::ready(!stopping.load(Ordering::Relaxed) && self.phase() == Phase::Run))
-            .map(|(number, range)| async move { self.send(at, running, number, range).await })
+            .take_while(|_| std::future::ready(!stopping()))
+            .map(|(number, range)| async move {
+                let _turn = self.budget.turn(running.mover, &running.own).await.ok_or_else(engine_stopped)?;
+                if stopping() { Ok(None) } else { self.send(at, running, number, range).await.map(Some) }
+            })
             .buffer_unordered(PARTS_AT_ONCE);
         let mut sends = std::pin::pin!(sends);
         let mut first_fault = None;
         while let Some(sent) = sends.next().await {
             match sent {
-                Ok((part, hashed)) => {
+                Ok(None) => {}
+                Ok(Some((part, hashed))) => {
                     done.insert(part.number, (part, hashed));
                 }
                 Err(fault) => {
-                    stopping.store(true, Ordering::Relaxed);
+                    failed.store(true, Ordering::Relaxed);
                     first_fault = first_fault.or(Some(fault));
                 }
             }
@@ -238,7 +246,9 @@ impl<W: World> Shared<W> {
             }
         };
         fail::pass(Point::AfterPart);
-        if let Some(hashed) = &hashed {
+        // What the store has copied, and nothing is compared with, its own list of parts tells as well.
+        let kept = running.mover == Mover::Worker || running.head.checksum.is_some();
+        if let Some(hashed) = hashed.as_ref().filter(|_| kept) {
             let sent = SentPart {
                 number,
                 etag: part.etag.clone(),
@@ -275,11 +285,10 @@ impl<W: World> Shared<W> {
         };
         let body = self.read_part(at, running, range).await?;
         let upload = UploadRef { key: &at.job().target_key, id: &running.id };
-        let told = running.md5 && self.tells_md5s(at, running.head);
-        let expected = if running.md5 && !told {
-            Expected::part_with_md5(running.algorithm)
-        } else {
-            Expected::part(running.algorithm)
+        let whose = self.whose_md5(at, running);
+        let expected = match whose {
+            Md5::Computed => Expected::part_with_md5(running.algorithm),
+            Md5::Unwanted | Md5::Told | Md5::Awaited => Expected::part(running.algorithm),
         };
         self.budget.request().await;
         let (part, hashed) = if whole {
@@ -303,22 +312,7 @@ impl<W: World> Shared<W> {
         if stored.is_some_and(|stored| *stored != hashed.checksum().value) {
             return Err(disagrees(number));
         }
-        if told {
-            let hashed = hashed.with_etag(&part.etag);
-            return Ok((part, hashed));
-        }
-        if hashed.md5_hex().as_deref() == Some(part.etag.as_str()) {
-            self.md5s.lock().unwrap_or_else(PoisonError::into_inner).insert(at.job().target.clone());
-        }
-        Ok((part, hashed))
-    }
-
-    /// Whether the target is known to make the ETag of a part its MD5, as stores do unless they encrypt it under a key of
-    /// KMS. Then it tells of the bytes that it has, before they become visible, what the worker would have to compute of
-    /// those that pass: the dearest of all hashes, two thirds of what moving the bytes costs.
-    fn tells_md5s(&self, at: &At<'_, W>, head: &Head) -> bool {
-        let md5s = || self.md5s.lock().unwrap_or_else(PoisonError::into_inner);
-        sealing(at, head) == Sealing::BucketDefault && md5s().contains(&at.job().target)
+        Ok(self.learn_md5(at, whose, (part, hashed)))
     }
 
     async fn read_part(&self, at: &At<'_, W>, running: &Running<'_>, range: (u64, u64)) -> Result<ByteStream, Fault> {
@@ -329,23 +323,6 @@ impl<W: World> Shared<W> {
             Fetched::Object(got) => Ok(got.body),
             Fetched::DeleteMarker | Fetched::Missing => Err(source_gone()),
         }
-    }
-
-    /// The parts' MD5s do not compose the source's ETag. Either bytes were broken on the way, or that store's ETags are
-    /// not made of MD5s: reading once more tells, as what breaks on the way does not break twice alike. Or it is the
-    /// target's ETags that are none any more: the next attempt finds out.
-    async fn read_again(&self, at: &At<'_, W>, running: &Running<'_>, done: &BTreeMap<u32, Done>) -> Result<(), Fault> {
-        let _memory = self.budget.memory_for_large(PIPE).await.ok_or_else(engine_stopped)?;
-        for (range, (_, before)) in parts::ranges(&running.sizes).zip(done.values()) {
-            let body = self.read_part(at, running, range).await?;
-            let length = range.1.saturating_sub(range.0) + 1;
-            let hashed = self.hash(body, running.algorithm, length).await?;
-            if before.as_ref().and_then(Hashed::md5_base64) != hashed.md5_base64() {
-                self.md5s.lock().unwrap_or_else(PoisonError::into_inner).remove(&at.job().target);
-                return Err(mismatch("MD5"));
-            }
-        }
-        Ok(())
     }
 
     async fn copy_one(
@@ -397,6 +374,11 @@ impl<W: World> Shared<W> {
             Err(fault) if matches!(fault.kind, FaultKind::Transient | FaultKind::Throttled) => Err(fault.into()),
             Err(fault) => Err(self.give_up(at, running, fault).await),
         }
+    }
+
+    /// What is left of an upload when looking at its bytes again has failed, or has shown that they are others.
+    async fn unlike(&self, at: &At<'_, W>, running: &Running<'_>, fault: Fault) -> Stop {
+        if fault.kind == FaultKind::Corrupt { self.give_up(at, running, fault).await } else { fault.into() }
     }
 
     /// Ends an upload that cannot become right.
@@ -474,7 +456,8 @@ fn running(head: &Head, mover: Mover, id: String, sizes: Vec<u64>, checksum: Opt
         .or(checksum.map(|checksum| checksum.algorithm))
         .unwrap_or(Algorithm::Crc64Nvme);
     let md5 = stored.is_none() && same_parts && decide::plain(&head.encryption) && mover == Mover::Worker;
-    Running { head, id, sizes, checksum, algorithm, md5, mover }
+    let (asking, own) = (AtomicBool::new(false), Semaphore::new(1));
+    Running { head, id, sizes, checksum, algorithm, md5, asking, own, mover }
 }
 
 /// The parts of an earlier run whose hashes are known and that the store still holds as they were sent.
@@ -502,15 +485,6 @@ fn known_parts(running: &Running<'_>, listed: Vec<Part>, sent: &[SentPart]) -> B
         }
     }
     known
-}
-
-/// The parts with the MD5s of the bytes that the target has. What was hashed on the way is known to be the source's.
-fn as_told(done: BTreeMap<u32, Done>) -> BTreeMap<u32, Done> {
-    let told = |(number, (part, hashed)): (u32, Done)| {
-        let hashed = hashed.map(|hashed| hashed.with_etag(&part.etag));
-        (number, (part, hashed))
-    };
-    done.into_iter().map(told).collect()
 }
 
 struct Whole {

@@ -20,8 +20,7 @@ use crate::ports::{
     Condition, CopySource, Fetched, Got, NewObject, ObjectStore, Payload, Pick, Read, Sealing, World, Written,
 };
 
-use super::budget::{Memory, PIPE};
-use super::multipart::Mover;
+use super::budget::{Memory, Mover, PIPE};
 use super::receipts::Brought;
 use super::replicate::{At, Stop};
 use super::ruling::Bringing;
@@ -157,10 +156,10 @@ impl<W: World> Shared<W> {
             return Ok(verdict);
         }
         let tags = self.tags_of(at, &head, None).await?;
-        let layout = self.layout(at, &head).await?;
+        let source = self.source_layout(at, &head).await?;
         let shipment = Shipment { head: &head, tags, condition };
         if self.copies_server_side(at, &head) {
-            match self.copy(at, &shipment, &layout).await {
+            match self.copy(at, &shipment, &parts::copied(head.size, &source)).await {
                 Ok(carried) => {
                     self.prove(&at.job().target, Proven::Works);
                     return Ok(carried);
@@ -172,7 +171,7 @@ impl<W: World> Shared<W> {
                 Err(stop) => return Err(stop),
             }
         }
-        match layout {
+        match parts::layout(head.size, &source) {
             Layout::Single => self.pipe(at, shipment).await,
             Layout::Parts(sizes) => self.in_parts(at, Mover::Worker, &shipment, &sizes).await,
             Layout::TooLarge => Err(too_large(&head).into()),
@@ -276,17 +275,13 @@ impl<W: World> Shared<W> {
         self.named(at, &Pick::Version(head.version.clone()))
     }
 
-    async fn layout(&self, at: &At<'_, W>, head: &Head) -> Result<Layout, Fault> {
-        let known = if head.etag.parts().is_some() {
-            self.budget.request().await;
-            match self.world.source().part_sizes(&at.job().key, head).await? {
-                Some(sizes) => SourceLayout::Parts(sizes),
-                None => SourceLayout::UntoldParts,
-            }
-        } else {
-            SourceLayout::Single { comparable: stays_comparable(at, head) }
-        };
-        Ok(parts::layout(head.size, &known))
+    async fn source_layout(&self, at: &At<'_, W>, head: &Head) -> Result<SourceLayout, Fault> {
+        if head.etag.parts().is_none() {
+            return Ok(SourceLayout::Single { comparable: stays_comparable(at, head) });
+        }
+        self.budget.request().await;
+        let told = self.world.source().part_sizes(&at.job().key, head).await?;
+        Ok(told.map_or(SourceLayout::UntoldParts, SourceLayout::Parts))
     }
 
     fn copies_server_side(&self, at: &At<'_, W>, head: &Head) -> bool {
@@ -413,11 +408,12 @@ impl<W: World> Shared<W> {
             Layout::TooLarge => Err(too_large(head).into()),
             Layout::Single => {
                 let (object, stamped) = self.new_object(at, head, shipment.tags.clone());
-                let algorithm = Expected::of(head).algorithm;
+                // What the source does not tell can be compared with nothing.
+                let algorithm = head.checksum.is_some().then(|| Expected::of(head).algorithm);
                 self.budget.request().await;
                 let source = self.copy_source(at, head);
                 copied(at, head, head.size);
-                match at.store.copy(&object, &source, Some(algorithm), shipment.condition).await {
+                match at.store.copy(&object, &source, algorithm, shipment.condition).await {
                     Ok(written) => {
                         let verdict = self.compare(at, head, &written).await?;
                         self.finish(at, head.clone(), Sent { object, written, verdict, stamped }).await

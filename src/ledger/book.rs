@@ -13,7 +13,7 @@ use super::journal::Margin;
 use super::kv::{Batch, Kv};
 use super::layout::{Fields, Table, unreadable};
 use super::names::{NameKind, Names, Tally};
-use super::pages::Pages;
+use super::pages::{Kept, Pages};
 use super::record::{GroupRecord, Record};
 use super::sweep::Sweep;
 use super::words::{Ended, RuleTotals};
@@ -62,6 +62,10 @@ pub(super) struct State {
     /// Jobs that end with this batch and without a settlement.
     pub(super) ended: Vec<Ended>,
     pub(super) limits: Limits,
+    /// Whether there were uploads when the ledger was opened.
+    pub(super) uploads: bool,
+    /// What the batch before has looked into.
+    kept: Kept,
 }
 
 impl State {
@@ -86,9 +90,10 @@ impl State {
         }
         let brakes = view.brake_records()?.into_iter().map(|brake| (brake.target.clone(), brake)).collect();
         let sweeps = groups.iter().filter(|(_, group)| group.releasing).map(|(id, _)| Sweep::resumed(*id)).collect();
+        let uploads = view.pages.first(&Table::Upload.all())?.is_some();
         let live = Arc::new(Live::beginning_with(tally.next_job));
-        let ended = Vec::new();
-        Ok(Self { names, tally, margin, saved: margin, formatted, groups, brakes, live, sweeps, ended, limits })
+        let (saved, ended, kept) = (margin, Vec::new(), Kept::default());
+        Ok(Self { names, tally, margin, saved, formatted, groups, brakes, live, sweeps, ended, limits, uploads, kept })
     }
 }
 
@@ -131,6 +136,10 @@ impl<'a> View<'a> {
         Self { pages: Pages::new(kv), names }
     }
 
+    fn knowing(kv: &'a dyn Kv, names: &'a RwLock<Names>, kept: Kept) -> Self {
+        Self { pages: Pages::knowing(kv, kept), names }
+    }
+
     pub(super) fn names(&self) -> RwLockReadGuard<'a, Names> {
         self.names.read().unwrap_or_else(PoisonError::into_inner)
     }
@@ -162,14 +171,17 @@ pub(super) struct Book<'a> {
 
 impl<'a> Book<'a> {
     pub(super) fn new(kv: &'a dyn Kv, names: &'a RwLock<Names>, state: &'a mut State) -> Self {
-        Self { view: View::new(kv, names), state }
+        let kept = std::mem::take(&mut state.kept);
+        Self { view: View::knowing(kv, names, kept), state }
     }
 
     /// Everything changed so far as one batch, totals included; empty when nothing was.
     pub(super) fn into_batch(self) -> Result<Batch, Fault> {
         let Self { mut view, state } = self;
         if !view.pages.is_touched() {
-            return Ok(Batch::new());
+            let (nothing, kept) = view.pages.into_batch();
+            state.kept = kept;
+            return Ok(nothing);
         }
         let names = view.names();
         view.pages.put(Table::Tally.all(), state.tally.encode(&names))?;
@@ -180,7 +192,9 @@ impl<'a> Book<'a> {
             view.pages.put(Table::Margin.all(), state.margin.encode(&names))?;
             state.saved = state.margin;
         }
-        Ok(view.pages.into_batch())
+        let (batch, kept) = view.pages.into_batch();
+        state.kept = kept;
+        Ok(batch)
     }
 
     pub(super) fn put<R: Record>(&mut self, key: Vec<u8>, record: &R) -> Result<(), Fault> {

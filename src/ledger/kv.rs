@@ -3,22 +3,26 @@
 //! *Secret kept:* which store holds the bytes (sled). Everything above speaks of [`Kv`] only, so that tests can put a
 //! store with two images, live and durable, in its place.
 
+mod held;
 #[cfg(test)]
 pub(super) mod memory;
+mod segments;
 mod witness;
 
 use std::any::Any;
 use std::fmt;
 use std::fs::{DirBuilder, DirEntry, File, Permissions};
 use std::io;
+use std::ops::Bound;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
 use crate::fail::{self, Point};
 use crate::model::fault::{Fault, FaultKind, Side};
-use witness::{Mark, Witness};
+use held::Held;
+use witness::Witness;
 
 /// Changes that become visible, and durable, all together or not at all; `None` removes the key.
 pub(super) type Batch = Vec<(Vec<u8>, Option<Vec<u8>>)>;
@@ -55,7 +59,7 @@ const SEGMENT_BYTES: usize = 4 << 20;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Shape {
     pub(super) segment_bytes: usize,
-    /// Bytes of batches after which a flush comes by itself.
+    /// Bytes of changes after which a flush comes by itself.
     pub(super) unflushed_bytes: u64,
 }
 
@@ -83,10 +87,10 @@ pub(super) struct SledKv {
     log: File,
     witness: Witness,
     shape: Shape,
-    /// The number of the last batch.
-    batches: AtomicU64,
-    /// Bytes of batches since the last flush.
-    unflushed: AtomicU64,
+    /// The number of the last batch. Held by whoever writes.
+    batches: Mutex<u64>,
+    /// What was changed since the last flush: sled gets it with the next.
+    held: RwLock<Held>,
 }
 
 impl SledKv {
@@ -105,8 +109,7 @@ impl SledKv {
             )
         })?;
         let said = witness::said(directory).map_err(|error| damaged(directory, error))?.unwrap_or_default();
-        let length = std::fs::metadata(directory.join(LOG)).map_or(0, |log| log.len());
-        as_long(said, length, shape).map_err(|reason| damaged(directory, reason))?;
+        not_cut(directory, shape)?;
         let config = sled::Config::new()
             .path(directory)
             .cache_capacity(CACHE_BYTES)
@@ -130,7 +133,7 @@ impl SledKv {
             let detail = format!("{}: its log cannot be made durable: {error}; check the disk", directory.display());
             ledger_fault("open the ledger", detail)
         })?;
-        Ok(Self { db, log, witness, shape, batches: batches.into(), unflushed: 0.into() })
+        Ok(Self { db, log, witness, shape, batches: batches.into(), held: RwLock::default() })
     }
 
     /// Whether there is a store, by the file that holds sled's log.
@@ -146,9 +149,55 @@ impl SledKv {
         &self.log
     }
 
-    /// Bytes of batches that a loss of power may take.
+    /// Bytes of changes that a loss of power takes.
     pub(super) fn unflushed(&self) -> u64 {
-        self.unflushed.load(Ordering::Relaxed)
+        self.held().bytes()
+    }
+
+    /// The first half of a flush: what was changed is on its way to the disk, which need not have it yet.
+    pub(super) fn half_flush(&self) {
+        let batches = self.turn();
+        self.hand_over(*batches).unwrap();
+        self.db.flush().unwrap();
+    }
+}
+
+impl SledKv {
+    fn held(&self) -> RwLockReadGuard<'_, Held> {
+        self.held.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn turn(&self) -> MutexGuard<'_, u64> {
+        self.batches.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Gives sled what was changed, as one batch. Readers see it here until they see it there.
+    fn hand_over(&self, batches: u64) -> Result<(), Fault> {
+        let held = self.held();
+        if held.is_empty() {
+            return Ok(());
+        }
+        let mut changes = sled::Batch::default();
+        changes.insert(&BATCHES, &batches.to_be_bytes());
+        for (key, value) in held.changes() {
+            match value {
+                Some(value) => changes.insert(key, value),
+                None => changes.remove(key),
+            }
+        }
+        self.db.apply_batch(changes).map_err(|error| write_fault(&error))?;
+        drop(held);
+        self.held.write().unwrap_or_else(PoisonError::into_inner).clear();
+        Ok(())
+    }
+
+    fn flush_as(&self, batches: u64) -> Result<(), Fault> {
+        let failed = |error| write_fault(&sled::Error::Io(error));
+        self.hand_over(batches)?;
+        self.db.flush().map_err(|error| write_fault(&error))?;
+        fail::pass(Point::WithinFlush);
+        self.log.sync_data().map_err(failed)?;
+        self.witness.say(batches).map_err(failed)
     }
 }
 
@@ -160,60 +209,42 @@ impl fmt::Debug for SledKv {
 
 impl Kv for SledKv {
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, Fault> {
+        if let Some(changed) = self.held().get(key) {
+            return Ok(changed.map(<[u8]>::to_vec));
+        }
         Ok(self.db.get(key).map_err(|error| read_fault(&error))?.map(|value| value.to_vec()))
     }
 
     fn floor(&self, from: &[u8], upto: &[u8]) -> Result<Option<Entry>, Fault> {
-        self.db.range(from..=upto).next_back().transpose().map(owned).map_err(|error| read_fault(&error))
+        self.held().floor(from, upto, &|from, upto| {
+            let mut within = self.db.range::<&[u8], (Bound<&[u8]>, Bound<&[u8]>)>((from, upto));
+            within.next_back().transpose().map(owned).map_err(|error| read_fault(&error))
+        })
     }
 
     fn next(&self, after: &[u8], end: &[u8]) -> Result<Option<Entry>, Fault> {
-        use std::ops::Bound::Excluded;
         if after >= end {
             return Ok(None);
         }
-        self.db
-            .range::<&[u8], _>((Excluded(after), Excluded(end)))
-            .next()
-            .transpose()
-            .map(owned)
-            .map_err(|error| read_fault(&error))
+        self.held().next(after, end, &|after, end| {
+            let mut within = self.db.range::<&[u8], (Bound<&[u8]>, Bound<&[u8]>)>((after, end));
+            within.next().transpose().map(owned).map_err(|error| read_fault(&error))
+        })
     }
 
     fn apply(&self, batch: Batch) -> Result<(), Fault> {
-        let number = self.batches.fetch_add(1, Ordering::Relaxed).saturating_add(1);
-        let mut changes = sled::Batch::default();
-        changes.insert(&BATCHES, &number.to_be_bytes());
-        let mut bytes = 0;
-        for (key, value) in batch {
-            bytes += (key.len() + value.as_ref().map_or(0, Vec::len)) as u64;
-            match value {
-                Some(value) => changes.insert(key, value),
-                None => changes.remove(key),
-            }
-        }
-        self.db.apply_batch(changes).map_err(|error| write_fault(&error))?;
-        if self.unflushed.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes) >= self.shape.unflushed_bytes {
-            self.flush()?;
-        }
-        Ok(())
+        let mut batches = self.turn();
+        *batches = batches.saturating_add(1);
+        let mut held = self.held.write().unwrap_or_else(PoisonError::into_inner);
+        held.take_in(batch);
+        let much = held.bytes() >= self.shape.unflushed_bytes;
+        drop(held);
+        if much { self.flush_as(*batches) } else { Ok(()) }
     }
 
     fn flush(&self) -> Result<(), Fault> {
-        let batches = self.batches.load(Ordering::Relaxed);
-        let failed = |error| write_fault(&sled::Error::Io(error));
-        let said = self.witness.said();
-        let length = self.log.metadata().map_err(failed)?.len();
-        if length < said.length {
-            // sled has given room back. Said before it writes behind the new end, or that would look cut off.
-            self.witness.say(Mark { length, ..said }).map_err(failed)?;
-        }
-        self.db.flush().map_err(|error| write_fault(&error))?;
-        fail::pass(Point::WithinFlush);
-        self.log.sync_data().map_err(failed)?;
-        self.unflushed.store(0, Ordering::Relaxed);
-        let length = self.log.metadata().map_err(failed)?.len();
-        self.witness.say(Mark { batches, length }).map_err(failed)
+        let batches = self.turn();
+        self.flush_as(*batches)
     }
 
     fn size_on_disk(&self) -> Result<u64, Fault> {
@@ -250,18 +281,28 @@ fn number(db: &sled::Db) -> Result<u64, sled::Error> {
 /// How a log comes to hold less than it did.
 const CUT_OFF: &str = "something was cut off, or this is an older copy, or one that was made while a worker ran";
 
-/// Whether a log is as long as it was. sled itself shortens its log by whole segments only.
-fn as_long(said: Mark, length: u64, shape: Shape) -> Result<(), String> {
-    if length < said.length && !length.is_multiple_of(shape.segment_bytes as u64) {
-        return Err(format!("its log has {length} bytes where it had {}: {CUT_OFF}", said.length));
+/// Refuses a log that lacks the end of a segment that was whole. One that is not there yet lacks nothing.
+fn not_cut(directory: &Path, shape: Shape) -> Result<(), Fault> {
+    let cut = match File::open(directory.join(LOG)) {
+        Ok(log) => segments::cut_within(&log, shape.segment_bytes as u64),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    };
+    match cut {
+        Ok(None) => Ok(()),
+        Ok(Some(offset)) => {
+            Err(damaged(directory, format!("its log lacks the end of what begins at byte {offset}: {CUT_OFF}")))
+        }
+        Err(error) => {
+            Err(ledger_fault("open the ledger", format!("{}: {error}; check the disk under it", directory.display())))
+        }
     }
-    Ok(())
 }
 
 /// Whether a log holds what was flushed.
-fn whole(said: Mark, batches: u64) -> Result<(), String> {
-    if batches < said.batches {
-        return Err(format!("it holds {batches} batches where {} were flushed: {CUT_OFF}", said.batches));
+fn whole(said: u64, batches: u64) -> Result<(), String> {
+    if batches < said {
+        return Err(format!("it holds {batches} batches where {said} were flushed: {CUT_OFF}"));
     }
     Ok(())
 }
@@ -327,7 +368,7 @@ fn private_directory(directory: &Path) -> io::Result<()> {
 /// The log and its witness, with their entries in the directory on disk.
 fn durable(directory: &Path, batches: u64) -> io::Result<(File, Witness)> {
     let log = File::open(directory.join(LOG))?;
-    let witness = Witness::open(directory, Mark { batches, length: log.metadata()?.len() })?;
+    let witness = Witness::open(directory, batches)?;
     File::open(directory)?.sync_all()?;
     Ok((log, witness))
 }

@@ -16,12 +16,13 @@
 //!
 //! # What is flushed before what (DESIGN 4.4)
 //! Flushed, down to the disk's own cache, before the answer: `admit`, `park`, `pass_delete`, `release_held`,
-//! `note_upload`, `note_part`, `set_control`, `set_limiting`, `release`, `drop_parked`, `drop_quarantined`, and a
-//! `settle` that tells of replicas. Applied only: `claim`, every other `settle`, `defer`, `forget_upload`,
-//! `forget_upload_of`, `note_replicas`, `set_cursor`, `keep_sample`, `note_keys`; lost in a crash they are done again. The engine
-//! flushes once in each interval of its metrics, and the store by itself before sled could write over what the disk
-//! still needs (`kv`), so that no more than that is. Batches reach the disk in their order, so a state after a crash is
-//! one that was there before it. A store that lacks what was flushed is refused.
+//! `note_upload`, `note_part`, `note_replicas`, `set_control`, `set_limiting`, `release`, `drop_parked`,
+//! `drop_quarantined`, and a `settle` that tells of replicas. Applied only: `claim`, every other `settle`, `defer`,
+//! `forget_upload`, `forget_upload_of`, `set_cursor`, `keep_sample`, `note_keys`; they are in memory until the next flush,
+//! and lost when the process dies before it they are done again. The engine flushes once in each interval of its metrics,
+//! and the store by itself before sled could write over what the disk still needs (`kv`), so that no more than that is.
+//! Batches reach the disk in their order, so a state after a crash is one that was there before it. A store that lacks
+//! what was flushed is refused.
 //!
 //! # Inside
 //! ```text
@@ -54,6 +55,7 @@ mod writer;
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use tokio::sync::oneshot;
 
@@ -159,13 +161,18 @@ impl Ledger {
     /// upload id it replaces itself.
     pub async fn note_upload(&self, claim: &Claim, upload: &Upload) -> Result<(), Fault> {
         let (claim, upload) = (claim.subject(), upload.clone());
+        self.writer.shared().uploads.store(true, Ordering::Relaxed);
         self.writer.write(Durability::Flushed, 1, move |book| book.note_upload(&claim, &upload)).await
     }
 
     /// The upload noted for the version of the claim's job, or else by this very job. Look at its source version and
     /// ETag before going on with it: the source may have moved on.
     pub fn upload(&self, claim: &Claim) -> Result<Option<Upload>, Fault> {
-        self.writer.shared().read(|view| view.upload(&claim.waiting))
+        let shared = self.writer.shared();
+        if !shared.uploads.load(Ordering::Relaxed) {
+            return Ok(None);
+        }
+        shared.read(|view| view.upload(&claim.waiting))
     }
 
     /// Notes a part of the claim's upload; returns when that is on disk, so that it is not sent again after a crash.
@@ -186,13 +193,13 @@ impl Ledger {
     }
 
     /// Remembers replicas without a stamp that the claim's job has made before it ends: it may break off, and nothing else
-    /// tells what they are. Not flushed.
+    /// tells what they are. Flushed: a process that dies leaves them behind.
     pub async fn note_replicas(&self, claim: &Claim, replicas: &[Replica]) -> Result<(), Fault> {
         let (job, replicas) = (claim.job().clone(), replicas.to_vec());
         let work = move |book: &mut book::Book<'_>| {
             replicas.iter().try_for_each(|replica| book.remember_replica(&job.target, &job.target_key, replica))
         };
-        self.writer.write(Durability::Applied, 1, work).await
+        self.writer.write(Durability::Flushed, 1, work).await
     }
 
     /// All uploads noted and not forgotten. One whose job has ended is an orphan, to be aborted.

@@ -10,7 +10,7 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::ops::Bound::Included;
+use std::ops::Bound::{Excluded, Included};
 
 use super::codec::{Decoder, Encoder, Read, Unreadable};
 use super::kv::{Batch, Entry, Kv};
@@ -56,6 +56,13 @@ enum Cut {
     Halve,
 }
 
+/// Bytes of leaves that the writer keeps from one batch to the next. In memory they take a few times that.
+const KEPT: usize = 256 << 10;
+
+/// Leaves as they are in the store, which nobody but their keeper changes.
+#[derive(Debug, Default)]
+pub(super) struct Kept(Leaves);
+
 /// The packed map, as the store holds it plus the changes made here. What was looked into is kept until the end: what is
 /// read is mostly written next, and neighbours lie together.
 #[derive(Debug)]
@@ -66,7 +73,12 @@ pub(super) struct Pages<'a> {
 
 impl<'a> Pages<'a> {
     pub(super) fn new(kv: &'a dyn Kv) -> Self {
-        Self { kv, leaves: RefCell::default() }
+        Self::knowing(kv, Kept::default())
+    }
+
+    /// For the one who writes: with what the batch before has left.
+    pub(super) fn knowing(kv: &'a dyn Kv, Kept(leaves): Kept) -> Self {
+        Self { kv, leaves: RefCell::new(leaves) }
     }
 
     /// The value of a key.
@@ -156,21 +168,42 @@ impl<'a> Pages<'a> {
         self.leaves.borrow().values().any(|leaf| leaf.touched)
     }
 
-    /// The changes as one batch for the store.
-    pub(super) fn into_batch(self) -> Batch {
-        let mut batch = Vec::new();
-        for (bound, leaf) in self.leaves.into_inner() {
-            if !leaf.touched {
+    /// The changes as one batch for the store, and what may be kept for the next one once that is applied.
+    pub(super) fn into_batch(self) -> (Batch, Kept) {
+        let mut leaves = self.leaves.into_inner();
+        let (mut batch, mut emptied, mut bytes) = (Vec::new(), Vec::new(), 0);
+        for (bound, leaf) in &mut leaves {
+            bytes += leaf.bytes;
+            if !std::mem::take(&mut leaf.touched) {
                 continue;
             }
             if !leaf.entries.is_empty() {
-                let value = encode_leaf(&bound, &leaf.entries);
-                batch.push((bound, Some(value)));
-            } else if leaf.stored {
-                batch.push((bound, None));
+                batch.push((bound.clone(), Some(encode_leaf(bound, &leaf.entries))));
+                leaf.stored = true;
+                continue;
             }
+            if leaf.stored {
+                batch.push((bound.clone(), None));
+            }
+            emptied.push(bound.clone());
         }
-        batch
+        if bytes > KEPT {
+            return (batch, Kept::default());
+        }
+        emptied.iter().for_each(|bound| forget(&mut leaves, bound));
+        (batch, Kept(leaves))
+    }
+}
+
+/// Forgets an empty leaf: the one before it, of the same table, reaches as far now.
+fn forget(leaves: &mut Leaves, bound: &Vec<u8>) {
+    let Some(Leaf { upper, .. }) = leaves.remove(bound) else { return };
+    let table = bound.get(..1).unwrap_or_default();
+    let before = leaves.range_mut::<[u8], _>((Included(table), Excluded(bound.as_slice()))).next_back();
+    if let Some((_, before)) = before
+        && before.upper == *bound
+    {
+        before.upper = upper;
     }
 }
 

@@ -7,6 +7,7 @@
 
 use std::fmt;
 use std::io;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::thread::JoinHandle;
 
@@ -64,6 +65,8 @@ pub(super) struct Shared {
     /// Jobs that ended without a settlement; `None` while nobody wants to know.
     ended: Mutex<Option<Vec<Ended>>>,
     pub(super) live: Arc<Live>,
+    /// Whether an upload was ever noted, as far as this opening knows: most work needs none, and need not look for one.
+    pub(super) uploads: AtomicBool,
 }
 
 impl Shared {
@@ -132,6 +135,7 @@ pub(super) fn prepare(kv: Arc<dyn Kv>, limits: Limits) -> Result<(Writer, Desk),
         broken: Mutex::new(None),
         ended: Mutex::new(None),
         live: Arc::clone(&state.live),
+        uploads: AtomicBool::new(state.uploads),
     });
     let (requests, waiting) = mpsc::channel(QUEUE);
     let desk = Desk { shared: Arc::clone(&shared), state, waiting };

@@ -120,7 +120,8 @@ impl Bringing<'_> {
     }
 
     fn laid_out(&self, source: &SourceLayout) -> Option<u64> {
-        match parts::layout(self.size, source) {
+        let layout = if self.is_copied() { parts::copied } else { parts::layout };
+        match layout(self.size, source) {
             Layout::Single | Layout::TooLarge => None,
             Layout::Parts(sizes) => Some(sizes.len() as u64),
         }

@@ -62,6 +62,16 @@ pub fn layout(size: u64, source: &SourceLayout) -> Layout {
     }
 }
 
+/// The same where the store copies: what was written in one request is copied in one, up to the 5 GiB that one carries, as
+/// nothing has to be resumed through this machine and one request is the least that a copy costs.
+#[must_use]
+pub fn copied(size: u64, source: &SourceLayout) -> Layout {
+    match source {
+        SourceLayout::Single { .. } if size <= MAX_PART => Layout::Single,
+        SourceLayout::Single { .. } | SourceLayout::Parts(_) | SourceLayout::UntoldParts => layout(size, source),
+    }
+}
+
 /// Part size for an object of `size` bytes: `max(16 MiB, size / 10,000 rounded up to whole MiB)`.
 #[must_use]
 pub fn part_size(size: u64) -> u64 {
@@ -112,6 +122,20 @@ mod tests {
         assert_eq!(layout(MAX_OBJECT, &opaque), Layout::Parts(vec![MAX_PART; 10_000]));
         assert_eq!(layout(MAX_OBJECT + 1, &opaque), Layout::TooLarge);
         assert_eq!(part_size(5 << 40), 525 << 20);
+    }
+
+    #[test]
+    fn a_store_copies_in_one_request_what_was_written_in_one() {
+        let parts = SourceLayout::Parts(vec![MAX_PART, 1]);
+        for comparable in [true, false] {
+            let single = SourceLayout::Single { comparable };
+            assert_eq!(copied(0, &single), Layout::Single);
+            assert_eq!(copied(MAX_PART, &single), Layout::Single);
+            assert_eq!(copied(MAX_PART + 1, &single), Layout::Parts(even(MAX_PART + 1, USUAL_PART)));
+            assert_eq!(copied(MAX_OBJECT + 1, &single), Layout::TooLarge);
+        }
+        assert_eq!(copied(MAX_PART + 1, &parts), Layout::Parts(vec![MAX_PART, 1]), "boundaries stay (P6)");
+        assert_eq!(copied(WORTH_PARTS, &SourceLayout::UntoldParts), Layout::Parts(vec![USUAL_PART; 4]));
     }
 
     #[test]

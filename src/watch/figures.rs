@@ -257,11 +257,28 @@ impl Figures {
     }
 }
 
-/// For how long, as far as is known, the queue may hold a change that nobody has seen, and why; `None` where it was seen through just now.
+/// For how long, as far as is known, there may be a change that nobody has seen, and why; `None` where the queue was seen
+/// through just now and has given nothing up.
 fn unseen(queue: &QueueView, intake: Intake, now: Timestamp) -> Option<(Duration, String)> {
     if intake == Intake::Scans {
         return None;
     }
+    let given_up = queue.gave_up.map(|since| {
+        let count = queue.dead_letters.unwrap_or_default();
+        let doubt = format!(
+            "the dead-letter queue holds {count} messages, known since {}: changes in them, which may be older, may be \
+             missing",
+            since.rfc3339()
+        );
+        (now.since(since), doubt)
+    });
+    // The longer wait counts, and of equal ones what an operator has to see to.
+    let unread = unread(queue, now);
+    given_up.into_iter().chain(unread).reduce(|first, second| if second.0 > first.0 { second } else { first })
+}
+
+/// For how long, as far as is known, a change may wait in the queue itself.
+fn unread(queue: &QueueView, now: Timestamp) -> Option<(Duration, String)> {
     let Some(clear) = queue.clear else {
         let begun = queue.begun.unwrap_or(now);
         let since = format!("seen through since the start at {}: what waits in it may be older", begun.rfc3339());

@@ -81,6 +81,10 @@ pub struct QueueView {
     pub clear: Option<Timestamp>,
     /// While that has never been: since when there is a watch over the queue. What came before may wait in it still.
     pub begun: Option<Timestamp>,
+    /// Messages that it has given up, as last told. `None` where it gives none up, or that may not be read.
+    pub dead_letters: Option<u64>,
+    /// Since when that is known to be more than none.
+    pub gave_up: Option<Timestamp>,
     /// The last fault, if nothing has succeeded since.
     pub fault: Option<Fault>,
     /// Messages received since start.
@@ -244,6 +248,15 @@ impl Pulse {
     /// The queue told its depth.
     pub fn queue_depth(&self, now: Timestamp, depth: QueueDepth) {
         self.with(|state| state.queue.told(now, depth));
+    }
+
+    /// What the queue told of the messages that it has given up.
+    pub fn queue_gave_up(&self, now: Timestamp, dead_letters: Option<u64>) {
+        self.with(|state| {
+            state.queue.dead_letters = dead_letters;
+            let since = state.queue.gave_up.unwrap_or(now);
+            state.queue.gave_up = dead_letters.filter(|count| *count > 0).map(|_| since);
+        });
     }
 
     /// The queue could not be read: what was known of its depth is not known any more.

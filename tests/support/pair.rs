@@ -297,11 +297,13 @@ impl Pair {
         self.put_message(&event(&self.source, name, key, version)).await;
     }
 
-    /// Shortens for how long a message is hidden that was handed to a worker which then died.
+    /// Shortens for how long a message is hidden that was handed to a worker which then died, and has the queue give
+    /// none up, however many die.
     pub(crate) async fn hide_briefly(&self) {
-        let attribute = (QueueAttributeName::VisibilityTimeout, "5");
         let request = self.sqs.set_queue_attributes().queue_url(&self.queue_url);
-        request.attributes(attribute.0, attribute.1).send().await.unwrap();
+        let request = request.attributes(QueueAttributeName::VisibilityTimeout, "5");
+        let dead_arn = queue_arn(&self.sqs, &self.dead_letter_url).await;
+        request.attributes(QueueAttributeName::RedrivePolicy, redrive(&dead_arn, 1_000)).send().await.unwrap();
     }
 
     /// How many messages the queue holds, waiting and in flight.
@@ -390,11 +392,10 @@ fn unique_name() -> String {
 async fn make_queue(sqs: &aws_sdk_sqs::Client, name: &str) -> (String, String, String) {
     let dead = sqs.create_queue().queue_name(format!("{name}-dead")).send().await.unwrap().queue_url.unwrap();
     let dead_arn = queue_arn(sqs, &dead).await;
-    let redrive = format!(r#"{{"deadLetterTargetArn":"{dead_arn}","maxReceiveCount":"5"}}"#);
     let queue = sqs
         .create_queue()
         .queue_name(format!("{name}-events"))
-        .attributes(QueueAttributeName::RedrivePolicy, redrive)
+        .attributes(QueueAttributeName::RedrivePolicy, redrive(&dead_arn, 5))
         .send()
         .await
         .unwrap()
@@ -402,6 +403,10 @@ async fn make_queue(sqs: &aws_sdk_sqs::Client, name: &str) -> (String, String, S
         .unwrap();
     let arn = queue_arn(sqs, &queue).await;
     (queue, dead, arn)
+}
+
+fn redrive(dead_arn: &str, receives: u32) -> String {
+    format!(r#"{{"deadLetterTargetArn":"{dead_arn}","maxReceiveCount":"{receives}"}}"#)
 }
 
 async fn queue_arn(sqs: &aws_sdk_sqs::Client, url: &str) -> String {

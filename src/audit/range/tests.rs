@@ -93,7 +93,7 @@ async fn all(bucket: &Bucket) -> (Vec<String>, Vec<Hole>) {
     let (mut keys, mut holes) = (Vec::new(), Vec::new());
     while let Some(piece) = ranges.next().await {
         let held: usize = ranges.row.iter().map(|range| range.ready.len()).sum();
-        assert!(held <= ROW * (AHEAD + 1), "memory is bounded: {held} pages");
+        assert!(held <= WIDEST * (AHEAD + 1), "memory is bounded: {held} pages");
         match piece {
             Piece::Keys(page) => keys.extend(page.into_iter().map(|entry| entry.key.as_str().to_owned())),
             Piece::Hole(_, hole) => holes.push(hole),
@@ -213,7 +213,7 @@ fn a_flat_bucket_is_listed_as_wide_as_a_deep_one() {
         let pages = bucket.keys.len().div_ceil(232);
         let (widest, asked) = run(width(&bucket));
         assert!(widest >= WIDEST - 2, "{widest} pages at once for {}", bucket.keys[0]);
-        assert!(asked <= pages + pages / 4 + ROW, "{asked} requests for {pages} pages of {}", bucket.keys[0]);
+        assert!(asked <= pages + pages / 4 + WIDEST, "{asked} requests for {pages} pages of {}", bucket.keys[0]);
     }
 }
 
@@ -424,7 +424,7 @@ fn many_versions_and_many_prefixes_are_listed_at_once_too() {
             while ranges.next().await.is_some() {
                 widest = widest.max(ranges.under_way.len());
                 let held: usize = ranges.row.iter().map(|range| range.ready.len()).sum();
-                assert!(held <= ROW * (AHEAD + 1), "memory is bounded: {held} pages");
+                assert!(held <= WIDEST * (AHEAD + 1), "memory is bounded: {held} pages");
             }
             widest
         })

@@ -60,7 +60,33 @@ impl Probes<'_> {
         let arrived = arrival.finding.outcome == Outcome::Pass;
         rows.push(Check::at_once("queue-policy", SIDE, self.policy(queue, &facts, arrived)));
         rows.push(arrival);
+        rows.push(Check::of("dead-letters", SIDE, self.dead_letters(queue, &facts)).await);
         rows
+    }
+
+    /// What the queue has given up: each message may be the only word of a change.
+    async fn dead_letters(&self, queue: &Queue, facts: &Facts) -> Finding {
+        let Some(messages) = self.world.queue() else { return Finding::skipped("there is no queue") };
+        let redrive = facts.queue.as_ref().and_then(|there| there.redrive.as_ref());
+        let arn = redrive.map_or("", |redrive| redrive.dead_letter.as_str());
+        match messages.dead_letters().await {
+            Ok(None) => Finding::pass("the queue gives no message up, but hands it out until it expires"),
+            Ok(Some(0)) => Finding::pass(format!("{arn} is empty")),
+            Ok(Some(count)) => Finding::fail(
+                format!(
+                    "the queue has given {count} messages up into {arn}: changes in them may be missing at the target"
+                ),
+                format!(
+                    "aws sqs start-message-move-task --source-arn {arn}   (gives them back to the queue; or run `repl \
+                     sync --full`, which finds what is missing, and purge them)"
+                ),
+            ),
+            Err(fault) if fault.kind == FaultKind::Denied && credentials(&fault, "[queue]").is_none() => Finding::fail(
+                format!("what the queue has given up is not known: {fault}"),
+                grant(&statement(&["sqs:GetQueueAttributes"], arn), "the dead-letter queue's policy"),
+            ),
+            Err(fault) => no_queue(queue, &fault),
+        }
     }
 
     async fn estate(&self, queue: &Queue) -> Result<Accounts, Fault> {

@@ -1,7 +1,7 @@
 //! A world small enough to see through: buckets in memory that answer as long as they are let.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -9,12 +9,14 @@ use bytes::Bytes;
 use futures_util::stream;
 use tokio::sync::watch;
 
+use crate::engine::digest::{Hashed, Hasher, WithMd5, composed_etag};
 use crate::model::digest::{Algorithm, Checksum};
 use crate::model::fault::{Fault, FaultKind, Side};
 use crate::model::object::{
     Attributes, ETag, Encryption, Found, Head, Key, KeyOrder, Listed, Lock, Tags, TargetId, Timestamp, VersionId,
     Versioning,
 };
+use crate::plan::parts;
 use crate::ports::{
     ByteStream, ChangeQueue, Clock, Completion, Condition, CopySource, Delivery, Fetched, Got, Grant, KeyService,
     KeyState, ListFrom, NewObject, ObjectPage, ObjectStore, OpenUpload, Part, Payload, Pick, QueueDepth, Read,
@@ -31,9 +33,19 @@ pub(in crate::engine) struct Store(Arc<Shelf>);
 #[derive(Debug)]
 struct Shelf {
     objects: Mutex<BTreeMap<Key, Bytes>>,
+    /// How those were cut that came in parts, and the ETag that they have therefore.
+    cuts: Mutex<BTreeMap<Key, (Vec<u64>, String)>>,
+    /// Parts of uploads, by key and number.
+    sent: Mutex<BTreeMap<(Key, u32), Bytes>>,
+    /// Whether ETags of parts are not their MD5s, as under a key of KMS.
+    opaque: AtomicBool,
+    reads: AtomicUsize,
     calls: AtomicUsize,
     /// Questions for the bucket's versioning.
     asked: AtomicUsize,
+    /// Whether looks at objects wait for ever, and how many do.
+    mute: AtomicBool,
+    looks: AtomicUsize,
     /// Calls beyond so many wait.
     answered: watch::Sender<usize>,
     /// What a queue still has to hand out, and what was acknowledged.
@@ -45,13 +57,24 @@ impl Default for Store {
     fn default() -> Self {
         Self(Arc::new(Shelf {
             objects: Mutex::default(),
+            cuts: Mutex::default(),
+            sent: Mutex::default(),
+            opaque: AtomicBool::default(),
+            reads: AtomicUsize::default(),
             calls: AtomicUsize::default(),
             asked: AtomicUsize::default(),
+            mute: AtomicBool::default(),
+            looks: AtomicUsize::default(),
             answered: watch::channel(usize::MAX).0,
             messages: Mutex::default(),
             acknowledged: Mutex::default(),
         }))
     }
+}
+
+/// A range of a body that is in memory.
+fn within(first: u64, last: u64) -> std::ops::RangeInclusive<usize> {
+    usize::try_from(first).unwrap()..=usize::try_from(last).unwrap()
 }
 
 impl Store {
@@ -65,9 +88,48 @@ impl Store {
         self.0.objects.lock().unwrap().insert(Key::new(key), bytes);
     }
 
+    /// An object that was written in parts of these lengths; its ETag.
+    pub(in crate::engine) fn write_parts(&self, key: &str, bytes: Bytes, cuts: &[u64]) -> ETag {
+        let part = |(first, last): (u64, u64)| hashed(&bytes[within(first, last)]);
+        let etag = composed_etag(&parts::ranges(cuts).map(part).collect::<Vec<_>>()).unwrap();
+        self.0.cuts.lock().unwrap().insert(Key::new(key), (cuts.to_vec(), etag.clone()));
+        self.write(key, bytes);
+        ETag::new(etag)
+    }
+
+    pub(in crate::engine) fn read(&self, key: &str) -> Option<Bytes> {
+        self.0.objects.lock().unwrap().get(&Key::new(key)).cloned()
+    }
+
+    /// How many bodies were read.
+    pub(in crate::engine) fn reads(&self) -> usize {
+        self.0.reads.load(Ordering::SeqCst)
+    }
+
+    /// From now on the ETags of parts are not their MD5s.
+    pub(in crate::engine) fn seal(&self) {
+        self.0.opaque.store(true, Ordering::SeqCst);
+    }
+
+    fn part(&self, number: u32, bytes: &[u8]) -> Part {
+        let md5 = hashed(bytes).md5_hex().unwrap();
+        let etag = if self.0.opaque.load(Ordering::SeqCst) { md5.chars().rev().collect() } else { md5 };
+        Part { number, etag: ETag::new(etag), size: bytes.len() as u64, checksum: None }
+    }
+
     /// From now on every call beyond the first `calls` of its life waits until more are let through.
     pub(in crate::engine) fn answer(&self, calls: usize) {
         self.0.answered.send_replace(calls);
+    }
+
+    /// From now on it tells nothing of what an object is without reading it, as everything begins that is large.
+    pub(in crate::engine) fn tell_no_heads(&self) {
+        self.0.mute.store(true, Ordering::SeqCst);
+    }
+
+    /// How many wait for that.
+    pub(in crate::engine) fn looks(&self) -> usize {
+        self.0.looks.load(Ordering::SeqCst)
     }
 
     /// How often it was asked.
@@ -95,9 +157,11 @@ impl Store {
 
     fn head_of(&self, key: &Key) -> Option<(Head, Bytes)> {
         let bytes = self.0.objects.lock().unwrap().get(key)?.clone();
+        let cut = self.0.cuts.lock().unwrap().get(key).map(|(_, etag)| etag.clone());
+        let etag = cut.unwrap_or_else(|| format!("e{}", bytes.len()));
         let head = Head {
             version: VersionId::null(),
-            etag: ETag::new(format!("e{}", bytes.len())),
+            etag: ETag::new(etag),
             size: bytes.len() as u64,
             modified: Timestamp(0),
             attributes: Attributes::default(),
@@ -107,6 +171,12 @@ impl Store {
         };
         Some((head, bytes))
     }
+}
+
+fn hashed(bytes: &[u8]) -> Hashed {
+    let mut hasher = Hasher::new(Algorithm::Crc64Nvme, WithMd5::Yes);
+    hasher.update(bytes);
+    hasher.finish()
 }
 
 fn nobody() -> Fault {
@@ -123,14 +193,20 @@ macro_rules! unasked {
 pub(in crate::engine) const PIECE: usize = 64 << 10;
 
 impl ObjectStore for Store {
-    async fn get(&self, key: &Key, _read: Read) -> Result<Fetched, Fault> {
+    async fn get(&self, key: &Key, read: Read) -> Result<Fetched, Fault> {
         self.turn().await;
+        self.0.reads.fetch_add(1, Ordering::SeqCst);
         let Some((head, bytes)) = self.head_of(key) else { return Ok(Fetched::Missing) };
+        let bytes = read.range.map_or(bytes.clone(), |(first, last)| bytes.slice(within(first, last)));
         let pieces: Vec<_> = bytes.chunks(PIECE).map(|piece| Ok(Bytes::copy_from_slice(piece))).collect();
         Ok(Fetched::Object(Box::new(Got { head, body: ByteStream::new(stream::iter(pieces)) })))
     }
 
     async fn head(&self, key: &Key, _pick: &Pick) -> Result<Found, Fault> {
+        if self.0.mute.load(Ordering::SeqCst) {
+            self.0.looks.fetch_add(1, Ordering::SeqCst);
+            std::future::pending::<()>().await;
+        }
         self.turn().await;
         Ok(self.head_of(key).map_or(Found::Missing, |(head, _)| Found::Object(Box::new(head))))
     }
@@ -176,16 +252,56 @@ impl ObjectStore for Store {
         Ok(())
     }
 
+    async fn part_sizes(&self, key: &Key, _head: &Head) -> Result<Option<Vec<u64>>, Fault> {
+        Ok(self.0.cuts.lock().unwrap().get(key).map(|(cuts, _)| cuts.clone()))
+    }
+
+    async fn create_upload(&self, object: &NewObject, _: Option<UploadChecksum>) -> Result<OpenUpload, Fault> {
+        Ok(OpenUpload { id: format!("of {}", object.key), checksum: None })
+    }
+
+    async fn upload_part(
+        &self,
+        upload: UploadRef<'_>,
+        number: u32,
+        payload: Payload,
+        _checksum: Option<&Checksum>,
+    ) -> Result<Part, Fault> {
+        let bytes = match payload {
+            Payload::Whole(bytes) => bytes,
+            Payload::Piped { mut stream, .. } => {
+                let mut all = Vec::new();
+                while let Some(piece) = stream.next().await {
+                    all.extend_from_slice(&piece?);
+                    // Others move meanwhile.
+                    tokio::task::yield_now().await;
+                }
+                Bytes::from(all)
+            }
+        };
+        let part = self.part(number, &bytes);
+        self.0.sent.lock().unwrap().insert((upload.key.clone(), number), bytes);
+        Ok(part)
+    }
+
+    async fn complete_upload(&self, upload: UploadRef<'_>, completion: &Completion) -> Result<Written, Fault> {
+        let mut whole = Vec::new();
+        for part in &completion.parts {
+            let sent = self.0.sent.lock().unwrap().remove(&(upload.key.clone(), part.number)).unwrap();
+            assert_eq!(part.etag, self.part(part.number, &sent).etag, "it is named as it was answered");
+            whole.extend_from_slice(&sent);
+        }
+        self.write(upload.key.as_str(), Bytes::from(whole));
+        let etag = ETag::new(format!("whole-{}", completion.parts.len()));
+        Ok(Written { etag, version: None, encryption: Encryption::Untold, checksum: None })
+    }
+
     unasked! {
-        part_sizes(_0: &Key, _1: &Head) -> Option<Vec<u64>>;
         acl(_0: &Key, _1: &Pick) -> Vec<Grant>;
         list_versions(_0: &str, _1: Option<(Key, VersionId)>) -> VersionPage;
         put(_0: &NewObject, _1: Payload, _2: Option<&Checksum>, _3: &Condition) -> Written;
-        create_upload(_0: &NewObject, _1: Option<UploadChecksum>) -> OpenUpload;
-        upload_part(_0: UploadRef<'_>, _1: u32, _2: Payload, _3: Option<&Checksum>) -> Part;
         copy_part(_0: UploadRef<'_>, _1: u32, _2: &CopySource, _3: Option<(u64, u64)>) -> Part;
         list_parts(_0: UploadRef<'_>) -> Vec<Part>;
-        complete_upload(_0: UploadRef<'_>, _1: &Completion) -> Written;
         copy(_0: &NewObject, _1: &CopySource, _2: Option<Algorithm>, _3: &Condition) -> Written;
         put_tags(_0: &Key, _1: &Pick, _2: &Tags) -> ();
         put_acl(_0: &Key, _1: &Pick, _2: &[Grant]) -> ();

@@ -54,6 +54,26 @@ impl World {
         world
     }
 
+    /// Goes on, and writes its facts down from now on.
+    pub(super) fn continues(&mut self, testament: std::fs::File) {
+        self.testament = Some(testament);
+    }
+
+    pub(super) fn acknowledge(&mut self, id: JobId) {
+        self.learn(Fact::Acknowledged(id, String::from("-")));
+    }
+
+    pub(super) fn end(&mut self, id: JobId) {
+        self.learn(Fact::Ended(id));
+    }
+
+    /// Every job that was acknowledged and not asked to end is among these.
+    pub(super) fn all_there(&self, there: &BTreeSet<JobId>) {
+        let due = self.acknowledged.keys().filter(|id| !self.ended.contains(id));
+        let lost: Vec<&JobId> = due.filter(|id| !there.contains(id)).collect();
+        assert!(lost.is_empty(), "{} acknowledged jobs are lost: {lost:?}", lost.len());
+    }
+
     fn learn(&mut self, fact: Fact) {
         if let Some(testament) = &mut self.testament {
             let line = match &fact {

@@ -9,6 +9,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::crash::{World, check, script};
+use super::power::{Dice, asked};
 use super::*;
 
 /// What the child is to do, and where: `PART CUT N DIRECTORY`.
@@ -110,6 +111,7 @@ async fn part() {
                 check(&ledger, &world, &place.file_name().unwrap().to_string_lossy()).await;
             }
         }
+        "churn" => churn(&directory).await,
         other => panic!("{other}"),
     }
 }
@@ -173,4 +175,55 @@ fn nothing_acknowledged_is_lost_whenever_the_process_dies() {
     }
     play_to_end("check", (Cut::Never, 0), root.path());
     println!("{} deaths", cuts.len());
+}
+
+/// Opens what the one before left, looks whether all is there, and then grows and shrinks without end.
+async fn churn(directory: &Path) {
+    let testament = directory.join("testament");
+    let mut world = World::left(&std::fs::read_to_string(&testament).unwrap_or_default());
+    let kv = SledKv::shaped(&directory.join("ledger"), Shape::of_segments(64 << 10)).unwrap();
+    let ledger = Ledger::on(Arc::new(kv), Limits::default()).unwrap();
+    world.continues(File::options().append(true).create(true).open(&testament).unwrap());
+    let there = ledger.claim(at(1_000_000), 1_000_000).await.unwrap();
+    world.all_there(&there.into_iter().flat_map(|mut lane| lane.take_all()).map(|claim| claim.id()).collect());
+    File::create(directory.join("opened")).unwrap();
+    let mut wave = ledger.totals().admitted;
+    loop {
+        while ledger.totals().pending.operations < 1_500 {
+            wave += 100;
+            let jobs = (wave..wave + 100).map(bench::realistic).collect();
+            let ids = ledger.admit(work(jobs)).await.unwrap().ids;
+            ids.into_iter().for_each(|id| world.acknowledge(id));
+        }
+        while ledger.totals().pending.operations > 100 {
+            for mut lane in ledger.claim(at(1_000_000), 20).await.unwrap() {
+                let claims = lane.take_all();
+                claims.iter().for_each(|claim| world.end(claim.id()));
+                ledger.settle(claims, done(at(1_000_000))).await.unwrap();
+            }
+        }
+    }
+}
+
+/// P1 where sled gives room back and takes it again all the time: whatever it was at when the process was killed, the
+/// next one opens the log and finds all that was acknowledged.
+#[test]
+#[allow(clippy::disallowed_methods, reason = "kills come by the real clock, as they do")]
+fn a_ledger_that_grows_and_shrinks_is_opened_after_each_kill() {
+    let kills = asked("REPL_CHURN_KILLS", 40);
+    let root = tempfile::tempdir().unwrap();
+    let opened = root.path().join("opened");
+    let mut dice = Dice(asked("REPL_CHURN_SEED", u64::from(std::process::id())));
+    for kill in 0..kills {
+        std::fs::remove_file(&opened).ok();
+        let mut child = play("churn", (Cut::Never, 0), root.path());
+        while !opened.exists() && child.try_wait().unwrap().is_none() {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        std::thread::sleep(Duration::from_millis(dice.throw(200)));
+        child.kill().unwrap();
+        let output = child.wait_with_output().unwrap();
+        let said = [&output.stdout, &output.stderr].map(|said| String::from_utf8_lossy(said).into_owned());
+        assert!(output.status.code().is_none(), "it ended by itself after kill {kill}: {}", said.join("\n"));
+    }
 }

@@ -173,10 +173,10 @@ fn mixed(mut log: Vec<u8>, old: &[u8], new: &[u8], mut is_new: impl FnMut(usize)
 }
 
 /// xorshift64*: the same seed throws the same.
-struct Dice(u64);
+pub(super) struct Dice(pub(super) u64);
 
 impl Dice {
-    fn throw(&mut self, sides: u64) -> u64 {
+    pub(super) fn throw(&mut self, sides: u64) -> u64 {
         let mut state = self.0.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
         state ^= state >> 12;
         state ^= state << 25;
@@ -187,7 +187,7 @@ impl Dice {
 }
 
 #[allow(clippy::disallowed_methods, reason = "sizes are the runner's to choose")]
-fn asked(name: &str, usual: u64) -> u64 {
+pub(super) fn asked(name: &str, usual: u64) -> u64 {
     std::env::var(name).ok().and_then(|number| number.parse().ok()).unwrap_or(usual)
 }
 
@@ -244,6 +244,7 @@ async fn losses() -> Vec<String> {
                 ledger.settle(claims, done(at(1_000_000))).await.unwrap();
             }
         }
+        kv.sled.half_flush();
         let (durable, now) = (kv.durable.lock().unwrap().clone(), Image::of(&directory));
         let ahead =
             (0..now.log().len() / PAGE).filter(|page| at_page(durable.log(), *page) != at_page(now.log(), *page));

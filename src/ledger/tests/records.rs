@@ -11,7 +11,7 @@ use crate::ledger::journal::{HappeningRecord, Margin};
 use crate::ledger::kv::Kv;
 use crate::ledger::layout::{Slot, Table, identity_hash, key_hash, lane_hash, merge_streams, order_bytes};
 use crate::ledger::names::{NameKind, Names, Tally};
-use crate::ledger::pages::{Pages, decode_leaf, encode_leaf};
+use crate::ledger::pages::{Kept, Pages, decode_leaf, encode_leaf};
 use crate::ledger::record::{
     AppliedRecord, GroupRecord, LaneRecord, NoteRecord, Parked, Record, ReplicaRecord, Schedule, UploadRecord, Waiting,
 };
@@ -413,8 +413,9 @@ proptest! {
     fn pages_are_a_sorted_map(batches in proptest::collection::vec(proptest::collection::vec((0..400_u16, proptest::option::of(0..60_usize)), 1..60), 1..12)) {
         let kv = MemoryKv::new();
         let mut model = std::collections::BTreeMap::new();
+        let mut kept = Kept::default();
         for batch in batches {
-            let mut pages = Pages::new(&kv);
+            let mut pages = Pages::knowing(&kv, kept);
             for (number, value) in batch {
                 // Two tables, so that neither strays into the other's leaves.
                 let table = if number % 2 == 0 { Table::Crowd } else { Table::LaneByName };
@@ -435,8 +436,14 @@ proptest! {
                     check_pages(pages, &model);
                 }
             }
-            kv.apply(pages.into_batch()).unwrap();
+            let (changes, known) = pages.into_batch();
+            kv.apply(changes).unwrap();
             check_pages(&Pages::new(&kv), &model);
+            let pages = Pages::knowing(&kv, known);
+            check_pages(&pages, &model);
+            let (changes, known) = pages.into_batch();
+            prop_assert!(changes.is_empty(), "nothing was changed");
+            kept = known;
         }
     }
 }

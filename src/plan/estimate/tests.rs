@@ -88,6 +88,8 @@ fn large_objects_and_parts() {
         used(&bringing(&keyed, 100 << 20)).0.contains(&("upload_part", 7)),
         "nobody can compare: sixteen MiB parts"
     );
+    let copied = Bringing { server_side: ServerSide::Large, ..bringing(&keyed, 5 << 30) };
+    assert!(used(&copied).0.contains(&("copy", 1)), "the store copies in one request what was written in one");
 }
 
 #[test]

@@ -194,6 +194,29 @@ async fn the_rpo_clock_knows_what_it_does_not_know() {
     assert!(oldest().doubt.is_some(), "a time in the future is no knowledge");
 }
 
+/// P8: what the queue gave up may be the only word of a change, however empty the queue is.
+#[tokio::test]
+async fn dead_letters_make_the_rpo_clock_run_until_somebody_has_seen_to_them() {
+    let (_directory, ledger) = ledger();
+    let (pulse, settings) = (Pulse::default(), settings(Intake::Queue));
+    let figures = || take(&ledger, &pulse, &settings);
+    pulse.queue_answered(ago(1), 0);
+    pulse.queue_gave_up(ago(300), Some(0));
+    assert_eq!(figures().oldest, OldestPending { age: Duration::ZERO, doubt: None });
+    pulse.queue_gave_up(ago(200), Some(2));
+    pulse.queue_gave_up(ago(100), Some(3));
+    let found = figures();
+    assert_eq!((found.oldest.age, found.waiting), (Duration::from_secs(200), Some(Duration::from_secs(200))));
+    let doubt = found.oldest.doubt.unwrap();
+    assert!(doubt.starts_with("the dead-letter queue holds 3 messages, known since "), "{doubt}");
+    // A look that fails takes nothing back of what is known of the queue itself.
+    pulse.queue_gave_up(ago(90), None);
+    assert_eq!(figures().oldest, OldestPending { age: Duration::ZERO, doubt: None });
+    pulse.queue_gave_up(ago(80), Some(1));
+    pulse.queue_gave_up(ago(70), Some(0));
+    assert_eq!(figures().oldest, OldestPending { age: Duration::ZERO, doubt: None });
+}
+
 /// More values than a datum may carry go out in several (aws-semantics 7.3).
 #[tokio::test]
 async fn many_values_are_split() {

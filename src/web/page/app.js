@@ -40,6 +40,7 @@ const verdict = (s) => {
   const besides = others === "" ? "All else that is known of is at its target." : `${others}.`;
   if (s.failed > 0) return ["bad", "!", `${many(s.failed, "change is", "changes are")} parked`, `${s.failed === 1 ? "It waits until its" : "They wait until their"} cause is mended, see below. ${besides}`];
   if (held) return ["bad", "!", held, `The brake holds ${s.brake.held === 1 ? "it" : "them"} until an operator releases it. ${besides}`];
+  if (s.queue.dead_letters > 0) return ["bad", "!", `${many(s.queue.dead_letters, "message is", "messages are")} given up`, `The queue handed ${s.queue.dead_letters === 1 ? "it" : "them"} out too often; changes in ${s.queue.dead_letters === 1 ? "it" : "them"} may be missing. ${besides}`];
   if (s.queue.fault) return ["unknown", "?", "Not known", `The queue cannot be read: ${s.queue.fault}`];
   const exact = page.setup?.queue && !s.rpo?.doubt && !unknown(oldest) && oldest < LATE;
   if (exact && !unknown(s.queue.visible)) {
@@ -61,6 +62,7 @@ const attention = (s) => {
   if (s.brake?.state === "held") told.push([true, "Deletes are held.", ` ${many(s.brake.held, "delete")} to ${s.brake.target}: ${s.brake.reason}. Release them below once they are meant, or undelete at the source first.`]);
   if (s.queue.fault && (s.failed > 0 || s.brake?.held > 0)) told.push([true, "The queue cannot be read.", ` ${s.queue.fault}`]);
   if (s.quarantined > 0) told.push([false, `${many(s.quarantined, "message")} could not be understood`, " and lie in the quarantine, see below."]);
+  if (s.queue.dead_letters > 0) told.push([true, "The queue has given up", ` ${many(s.queue.dead_letters, "message")}: changes in them may be missing; repl check tells what to do.`]);
   if (s.turned_away > 0) told.push([true, "The quarantine is full:", ` ${many(s.turned_away, "message")} went back to the queue.`]);
   if (s.rpo?.doubt && s.state === "running" && !s.queue.fault) told.push([false, "The RPO clock is not exact:", ` ${s.rpo.doubt}`]);
   if (s.metrics?.fault) told.push([false, "Metrics do not arrive.", ` ${s.metrics.fault}`]);

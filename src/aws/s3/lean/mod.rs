@@ -111,10 +111,11 @@ impl Lean {
             Again::Reused | Again::Never => None,
         };
         let Some(body) = body else { return Err(unanswered(lost.error.as_ref(), site)) };
-        if !lost.reused {
+        let choice = if is_too_large(lost.error.as_ref()) { Choice::Roomy } else { Choice::New };
+        if !lost.reused && choice == Choice::New {
             tokio::time::sleep(HICCUP_PAUSE).await;
         }
-        self.attempt(Choice::New, ask, body, site).await?.map_err(|lost| unanswered(lost.error.as_ref(), site))
+        self.attempt(choice, ask, body, site).await?.map_err(|lost| unanswered(lost.error.as_ref(), site))
     }
 
     async fn attempt(
@@ -283,9 +284,13 @@ fn error_told(xml: &[u8]) -> (Option<String>, Option<String>) {
 }
 
 fn unanswered(error: &(dyn std::error::Error + Send + Sync + 'static), site: Site) -> Fault {
-    let too_large = error.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_parse_too_large);
-    let kind = if too_large { FaultKind::Ineligible } else { FaultKind::Transient };
+    let kind = if is_too_large(error) { FaultKind::Ineligible } else { FaultKind::Transient };
     site.fault(kind, chain(error))
+}
+
+/// Whether the answer had more headers, or longer ones, than its connection takes.
+fn is_too_large(error: &(dyn std::error::Error + Send + Sync + 'static)) -> bool {
+    error.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_parse_too_large)
 }
 
 /// `name=value&…`, percent-encoded.

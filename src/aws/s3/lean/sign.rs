@@ -11,11 +11,11 @@ use aws_config::SdkConfig;
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::error::CredentialsError;
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
-use aws_sigv4::sign::v4::{calculate_signature, generate_signing_key};
+use aws_sigv4::sign::v4::generate_signing_key;
 use aws_smithy_types::DateTime;
 use aws_smithy_types::date_time::Format;
 use hyper::header::{AUTHORIZATION, HeaderName, HeaderValue};
-use sha2::{Digest, Sha256};
+use ring::{digest, hmac as mac};
 
 /// How long before their end credentials are replaced, how long ones without an end are kept, and how long their source
 /// may take: all three as the SDK's own cache of identities has them.
@@ -33,7 +33,15 @@ pub(super) const OF_NOTHING: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649
 
 /// SHA-256 in hex, as a signature says it about a signed body.
 pub(super) fn hash(bytes: &[u8]) -> String {
-    format!("{:x}", Sha256::digest(bytes))
+    hex(digest::digest(&digest::SHA256, bytes).as_ref())
+}
+
+fn hex(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(2 * bytes.len());
+    for byte in bytes {
+        text.extend([byte >> 4, byte & 15].into_iter().filter_map(|digit| char::from_digit(digit.into(), 16)));
+    }
+    text
 }
 
 /// A request before it is signed, in the spelling in which it is sent.
@@ -60,7 +68,7 @@ struct Identity {
     date: String,
     /// `date/region/service/aws4_request`.
     scope: String,
-    key: Box<[u8]>,
+    key: mac::Key,
 }
 
 /// Signs the requests for one bucket.
@@ -124,7 +132,7 @@ impl Signer {
         let canonical = canonical(request.method, [request.path, request.query], &headers, [&names, request.payload]);
         let hashed = hash(&canonical);
         let to_sign = format!("{ALGORITHM}\n{time}\n{}\n{hashed}", identity.scope);
-        let signature = calculate_signature(&identity.key, to_sign.as_bytes());
+        let signature = hex(mac::sign(&identity.key, to_sign.as_bytes()).as_ref());
         let id = identity.credentials.access_key_id();
         let spoken =
             format!("{ALGORITHM} Credential={id}/{}, SignedHeaders={names}, Signature={signature}", identity.scope);
@@ -207,7 +215,8 @@ impl Signer {
         };
         let key = generate_signing_key(credentials.secret_access_key(), now, &self.region, &self.service);
         let scope = format!("{date}/{}/{}/aws4_request", self.region, self.service);
-        Ok(Identity { key: key.as_ref().into(), credentials, until, day, date, scope })
+        let key = mac::Key::new(mac::HMAC_SHA256, key.as_ref());
+        Ok(Identity { key, credentials, until, day, date, scope })
     }
 }
 

@@ -165,7 +165,7 @@ impl S3Bucket {
     }
 
     fn owner_expected(&self) -> Vec<Header> {
-        let mut headers = Vec::with_capacity(24);
+        let mut headers = Vec::with_capacity(12);
         headers.extend(self.owner.iter().map(|owner| ("x-amz-expected-bucket-owner".into(), owner.clone())));
         headers
     }

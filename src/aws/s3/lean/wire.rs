@@ -27,7 +27,8 @@ use crate::aws::{CONNECT, POOL_IDLE};
 /// What hyper reads ahead at most, and with that the largest head that is understood: a megabyte then takes four reads,
 /// and a stream stays within the engine's reckoning of one.
 const BUFFER: usize = 256 << 10;
-/// Headers of one answer: S3's own and the most entries of user metadata that are likely within their 2 KB.
+/// Headers of one answer where hyper's usual hundred are not enough: S3's own and the most entries of user metadata that
+/// are likely within their 2 KB. Not usual, as hyper makes room for all of them on the heap at each answer: 28 KiB.
 const HEADERS: usize = 512;
 /// Connections kept for the next request: as many as the engine ever uses at once.
 const KEPT: usize = 128;
@@ -83,6 +84,8 @@ pub(super) enum Choice {
     Any,
     /// A new one.
     New,
+    /// A new one that takes answers with more headers than usual.
+    Roomy,
 }
 
 impl Pool {
@@ -102,7 +105,7 @@ impl Pool {
         let reused = resting.is_some();
         let mut wire = match resting {
             Some(wire) => wire,
-            None => match self.open().await {
+            None => match self.open(choice).await {
                 Ok(wire) => wire,
                 Err(error) => return Err(Lost { error, reused, unsent: Some(request.into_body()) }),
             },
@@ -128,11 +131,14 @@ impl Pool {
         }
     }
 
-    async fn open(&self) -> Result<Wire, Box<dyn std::error::Error + Send + Sync>> {
+    async fn open(&self, choice: Choice) -> Result<Wire, Box<dyn std::error::Error + Send + Sync>> {
         let opening = async {
             let stream = self.connector.call(self.server.clone()).await?;
             let mut builder = Builder::new();
-            builder.max_buf_size(BUFFER).max_headers(HEADERS);
+            builder.max_buf_size(BUFFER);
+            if choice == Choice::Roomy {
+                builder.max_headers(HEADERS);
+            }
             Ok(builder.handshake(stream).await?)
         };
         match tokio::time::timeout(CONNECT, opening).await {

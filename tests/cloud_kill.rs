@@ -61,10 +61,12 @@ async fn a_killed_upload_goes_on(server: Server, way: &str) {
     let (pair, target) = slowed(Setup::on(server, server), way).await;
     pair.source.put_multipart("large", 7, &Multipart::of(&[5 * MIB; PARTS])).await;
     pair.announce().await;
-    let act = if way == "stream" { Act::Throttle(SLOW) } else { Act::Delay(Duration::from_millis(700)) };
-    target.add(Rule::when(is_part, act));
+    let is_late = |seen: &Seen| is_part(seen) && seen.query["partNumber"].parse::<usize>().unwrap() > PARTS / 2;
+    target.add(Rule::when(is_late, Act::Delay(PATIENCE)));
     let mut worker = spawn_repl(&pair, &["run"]);
-    eventually("some parts are there", PATIENCE, async || parts_answered(&target).len() >= 4).await;
+    eventually("half of the parts are there", PATIENCE, async || parts_answered(&target).len() >= PARTS / 2).await;
+    // However many go at once, their answers have the time to reach the ledger.
+    tokio::time::sleep(Duration::from_secs(1)).await;
     worker.kill().await;
     let before: BTreeSet<String> = parts_answered(&target).into_iter().collect();
     assert!(before.len() < PARTS, "the kill came too late");
@@ -75,9 +77,9 @@ async fn a_killed_upload_goes_on(server: Server, way: &str) {
     catch_up(&pair).await.expect_code(0);
     assert_eq!(target.count(begins), 0, "the same upload goes on");
     let after: BTreeSet<String> = parts_answered(&target).into_iter().collect();
-    // An answer that was on its way when the kill came may not have reached the ledger; all others have.
+    // On a busy machine an answer may still be on its way to the ledger.
     let again: Vec<_> = before.intersection(&after).collect();
-    assert!(again.len() <= 4 && after.len() < PARTS, "before {before:?}, after {after:?}");
+    assert!(again.len() <= 2 && after.len() < PARTS, "before {before:?}, after {after:?}");
     let mut found = compare(&pair).await;
     // ministack's UploadPartCopy computes no checksum.
     found.retain(|line| !(way == "server-side" && line.contains(": checksum ")));

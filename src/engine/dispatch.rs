@@ -322,7 +322,7 @@ mod tests {
     /// Large objects that never end, more than there are seats, stand before small ones in the ledger: those get through.
     #[tokio::test]
     async fn small_objects_do_not_wait_behind_large_ones() {
-        const LARGE: usize = 40;
+        const LARGE: usize = MOST;
         for concurrency in [Concurrency::Auto, Concurrency::Fixed(NonZeroU32::new(2).unwrap())] {
             let mut bench = Bench::new(vec![rule("r", "t")]);
             bench.settings.limits.concurrency = concurrency;

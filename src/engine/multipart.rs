@@ -478,7 +478,8 @@ fn known_parts(running: &Running<'_>, listed: Vec<Part>, sent: &[SentPart]) -> B
         let usable = match running.mover {
             // The store copied it from the pinned version: it is right whether its hash is told or not.
             Mover::Store => true,
-            Mover::Worker => hashed.as_ref().is_some_and(|hashed| !running.md5 || hashed.md5_base64().is_some()),
+            // Whose MD5 was left open then has it from the target, or is read once more (`with_md5s`).
+            Mover::Worker => hashed.is_some(),
         };
         if usable {
             known.insert(part.number, (part, hashed));
